@@ -1,0 +1,47 @@
+export { InjectState, StateIdent, type InjectStateOptions } from './decorators/inject-state.decorator.js';
+export { State, type StateDeclaration } from './decorators/state.decorator.js';
+export type { IdentOfContext } from './injection/injected-state.js';
+export { RequestStates } from './injection/request-states.js';
+export { StateTokenResolver } from './injection/state-token.resolver.js';
+export { StateGuard } from './injection/state.guard.js';
+export { StateInterceptor } from './injection/state.interceptor.js';
+export type { Duration } from './internal/duration.js';
+export {
+  StateManager,
+  type StateEvent,
+  type StateEventType,
+  type StateManagerMode,
+  type StateStats,
+  type StateTurn,
+  type TurnOptions,
+} from './managers/state.manager.js';
+export { STATE_OPTIONS } from './state.constants.js';
+export {
+  InvalidStateManagerModeError,
+  InvalidStateOptionsError,
+  InvalidStateTokenError,
+  LockExpiredError,
+  LockTimeoutError,
+  STATE_ERROR_CODES,
+  StateError,
+  StateManagerClosedError,
+  StateSerializationError,
+  StateStoreUnavailableError,
+  TooManyWaitersError,
+  type InvalidStateTokenReason,
+  type StateErrorCode,
+} from './state.errors.js';
+export { StateModule } from './state.module.js';
+export type { StateModuleAsyncOptions, StateOptionsFactory } from './state.module-definition.js';
+export type {
+  DiskStateOptions,
+  MemoryStateOptions,
+  OnMissingToken,
+  RedisStateOptions,
+  ResolvedStateOptions,
+  StateModuleOptions,
+  StateTokenOptions,
+  StateTokenResolverOption,
+} from './state.options.js';
+export { StateToken } from './state.token.js';
+export type { Immutable } from 'immer';

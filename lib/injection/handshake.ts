@@ -1,0 +1,50 @@
+import type { IncomingHttpHeaders } from 'node:http';
+
+/** What a client said when it opened its socket. */
+export interface Handshake {
+  readonly headers: IncomingHttpHeaders;
+  /** What a socket.io client passes as `auth`. */
+  readonly auth?: unknown;
+}
+
+const UPGRADE_REQUEST = Symbol('nestjs-state:upgrade-request');
+
+interface GatewayPrototype {
+  handleConnection?: (client: object, ...rest: unknown[]) => unknown;
+}
+
+const REMEMBERING = Symbol('nestjs-state:remembering');
+
+/**
+ * The handshake of a gateway's client: a socket.io socket carries its own; that of a `ws` socket was remembered when
+ * it connected, see {@link rememberHandshakes}.
+ */
+export function handshakeOf(client: object): Handshake | undefined {
+  const { handshake, [UPGRADE_REQUEST]: request } = client as {
+    handshake?: Handshake;
+    [UPGRADE_REQUEST]?: Handshake;
+  };
+  return handshake ?? request;
+}
+
+/**
+ * Lets a gateway keep the request that opened a socket: the `ws` adapter shows it to `handleConnection` and to nobody
+ * else, and without it no message handler could see the cookie or header of its client.
+ *
+ * The hook is put before the gateway's own, on its prototype, because Nest binds it before any instance is ready.
+ */
+export function rememberHandshakes(prototype: GatewayPrototype): void {
+  if (Object.hasOwn(prototype, REMEMBERING)) return;
+  Object.defineProperty(prototype, REMEMBERING, { value: true });
+  const inner = prototype.handleConnection;
+  prototype.handleConnection = function handleConnection(
+    this: unknown,
+    client: object,
+    ...rest: unknown[]
+  ): unknown {
+    const [request] = rest as [Handshake | undefined];
+    if (typeof request?.headers === 'object')
+      Object.defineProperty(client, UPGRADE_REQUEST, { value: request, configurable: true });
+    return inner?.call(this, client, ...rest);
+  };
+}

@@ -1,0 +1,101 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { MetadataScanner, ModulesContainer } from '@nestjs/core';
+import { definitionOf, type StateDefinition } from '../internal/state-definition.js';
+import { NEST_GATEWAY, NEST_GUARDS, NEST_INTERCEPTORS, STATE_ENHANCERS_PLACED } from '../state.constants.js';
+import { InvalidStateOptionsError } from '../state.errors.js';
+import { rememberHandshakes } from './handshake.js';
+import { injectedParameters } from './injected-state.js';
+import { StateGuard } from './state.guard.js';
+import { StateInterceptor } from './state.interceptor.js';
+
+interface Handler {
+  readonly name: string;
+  readonly callback: object;
+}
+
+/**
+ * Looks at every handler with an injected state before Nest binds it: checks its states, and puts the guard after the
+ * other guards and the interceptor inside the other interceptors of the method.
+ */
+@Injectable()
+export class StateHandlerExplorer {
+  /** @throws {InvalidStateOptionsError} naming every handler whose states cannot be injected. */
+  constructor(@Inject(ModulesContainer) modules: ModulesContainer) {
+    const problems: string[] = [];
+    const classes = new Map<string, StateDefinition>();
+    for (const metatype of metatypesOf(modules)) {
+      const handlers = handlersOf(metatype);
+      for (const handler of handlers) {
+        problems.push(...problemsOf(handler, classes));
+        placeEnhancers(handler.callback);
+      }
+      if (handlers.length > 0 && Reflect.hasMetadata(NEST_GATEWAY, metatype)) {
+        rememberHandshakes(metatype.prototype as object);
+      }
+    }
+    if (problems.length > 0) throw new InvalidStateOptionsError(problems);
+  }
+}
+
+type Metatype = (new (...args: unknown[]) => unknown) & { prototype: unknown };
+
+function metatypesOf(modules: ModulesContainer): Set<Metatype> {
+  const metatypes = new Set<Metatype>();
+  for (const { controllers, providers } of modules.values()) {
+    for (const { metatype } of [...controllers.values(), ...providers.values()]) {
+      if (typeof metatype === 'function' && typeof metatype.prototype === 'object')
+        metatypes.add(metatype as Metatype);
+    }
+  }
+  return metatypes;
+}
+
+function handlersOf(metatype: Metatype): Handler[] {
+  const prototype = metatype.prototype as Record<string, object>;
+  return new MetadataScanner()
+    .getAllMethodNames(prototype)
+    .map((name) => ({ name: `${metatype.name}.${name}`, callback: prototype[name] as object }))
+    .filter(({ callback }) => injectedParameters(callback) !== undefined);
+}
+
+function problemsOf({ name, callback }: Handler, classes: Map<string, StateDefinition>): string[] {
+  const problems: string[] = [];
+  for (const { index, type, isTypeMissing } of injectedParameters(callback) ?? []) {
+    const parameter = `${name}, parameter ${index + 1}`;
+    if (isTypeMissing) {
+      problems.push(`${parameter}: its type names no state class. Say which: @InjectState(CartState).`);
+    } else if (type !== undefined) {
+      const definition = definitionOf(type);
+      if (definition === undefined) {
+        problems.push(`${parameter}: ${type.name} is not a state class. Decorate it with @State().`);
+        continue;
+      }
+      const other = classes.get(definition.name);
+      if (other !== undefined && other.cls !== definition.cls) {
+        problems.push(
+          `${parameter}: two state classes are named '${definition.name}'. Give one another: @State('…').`,
+        );
+      }
+      classes.set(definition.name, definition);
+    }
+  }
+  return problems;
+}
+
+/**
+ * A parameter decorator runs before the decorators of its method, so what it bound stands first: a caller would wait
+ * for the lock before a guard refuses him, and the interceptor would not see the end of the handler but that of the
+ * interceptors inside it. Done once for each handler, in whatever number of applications it serves.
+ */
+function placeEnhancers(callback: object): void {
+  if (Reflect.hasOwnMetadata(STATE_ENHANCERS_PLACED, callback)) return;
+  Reflect.defineMetadata(STATE_ENHANCERS_PLACED, true, callback);
+  moveFirstToEnd(callback, NEST_GUARDS, StateGuard);
+  moveFirstToEnd(callback, NEST_INTERCEPTORS, StateInterceptor);
+}
+
+function moveFirstToEnd(callback: object, key: string, enhancer: unknown): void {
+  const enhancers = [...((Reflect.getMetadata(key, callback) as unknown[] | undefined) ?? [])];
+  const [own] = enhancers.splice(enhancers.indexOf(enhancer), 1);
+  Reflect.defineMetadata(key, [...enhancers, own], callback);
+}

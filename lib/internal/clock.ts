@@ -1,0 +1,69 @@
+import { AsyncResource } from 'node:async_hooks';
+
+/** A timer or immediate that was started through a {@link Clock}. */
+export interface ClockTimer {
+  /** What `clearTimeout` or `clearImmediate` would take. */
+  readonly handle: unknown;
+  /** Stops it. Stopping twice, or after it has fired, does nothing. */
+  cancel(): void;
+}
+
+/**
+ * The only way the library reads time or waits for it.
+ *
+ * Guarantee: monotonic (setting the wall clock moves nothing), never keeps Node alive, never retains the async
+ * context of whoever starts a timer, and takes any delay, also beyond the 2^31-1 ms limit of one `setTimeout`.
+ */
+export interface Clock {
+  /** Milliseconds since an arbitrary fixed point, never going back. */
+  nowMs(): number;
+  /** Calls `fire` once, not before `delayMs` have passed. */
+  startTimer(fire: () => void, delayMs: number): ClockTimer;
+  /** Calls `fire` once, after the I/O that is waiting now. */
+  startImmediate(fire: () => void): ClockTimer;
+}
+
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
+class SystemTimer implements ClockTimer {
+  handle: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly fire: () => void,
+    private remainingMs: number,
+  ) {
+    this.sleep();
+  }
+
+  cancel(): void {
+    clearTimeout(this.handle);
+  }
+
+  private sleep(): void {
+    const stepMs = Math.min(Math.max(Math.ceil(this.remainingMs), 0), LONGEST_TIMEOUT_MS);
+    this.remainingMs -= stepMs;
+    this.handle = setTimeout(() => (this.remainingMs > 0 ? this.sleep() : this.fire()), stepMs);
+    this.handle.unref();
+  }
+}
+
+/** The clock of the machine: `performance.now()` and unref'd timers. */
+export class SystemClock implements Clock {
+  // Timers inherit the async context they are started in. Started from a request they would pin its stores (user,
+  // trace, transaction) for hours, so each one starts in the context this clock was created in instead.
+  private readonly context = new AsyncResource('StateClock', { requireManualDestroy: true });
+
+  nowMs(): number {
+    return performance.now();
+  }
+
+  startTimer(fire: () => void, delayMs: number): ClockTimer {
+    return this.context.runInAsyncScope(() => new SystemTimer(fire, delayMs));
+  }
+
+  startImmediate(fire: () => void): ClockTimer {
+    const handle = this.context.runInAsyncScope(() => setImmediate(fire));
+    // Not unref'd: it is over in one loop turn, and an unref'd one could be the half of a sweep that never comes.
+    return { handle, cancel: () => clearImmediate(handle) };
+  }
+}

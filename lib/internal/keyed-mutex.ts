@@ -1,0 +1,133 @@
+import type { Clock, ClockTimer } from './clock.js';
+
+/** How a wait for a lock ended. */
+export type WaitOutcome = 'acquired' | 'timed-out' | 'aborted' | 'cancelled';
+
+export interface WaitOptions {
+  /** Longest wait in milliseconds. */
+  timeoutMs: number;
+  /** Aborting it leaves the queue at once. */
+  signal?: AbortSignal | undefined;
+}
+
+interface Waiter {
+  owner: object;
+  settle(outcome: WaitOutcome): void;
+  previous: Waiter | undefined;
+  next: Waiter | undefined;
+}
+
+interface Lock {
+  owner: object;
+  first: Waiter | undefined;
+  last: Waiter | undefined;
+  waiting: number;
+}
+
+/**
+ * One lock for each key, first in, first out, within this process.
+ *
+ * Guarantee: one owner at a time; a release hands the lock to the longest waiter in the same tick, or leaves no entry
+ * at all; a waiter that timed out or was aborted is out of the queue before its promise settles, so it can never be
+ * handed a lock it no longer wants. Cost: one map entry per held key; a free key costs nothing.
+ */
+export class KeyedMutex {
+  private readonly locks = new Map<string, Lock>();
+  private waitingCount = 0;
+
+  constructor(private readonly clock: Clock) {}
+
+  /** How many keys are locked. */
+  get held(): number {
+    return this.locks.size;
+  }
+
+  /** How many callers wait, over all keys. */
+  get waiting(): number {
+    return this.waitingCount;
+  }
+
+  /** How many callers wait for `key`. */
+  waitingFor(key: string): number {
+    return this.locks.get(key)?.waiting ?? 0;
+  }
+
+  /** Who holds `key`. */
+  ownerOf(key: string): object | undefined {
+    return this.locks.get(key)?.owner;
+  }
+
+  /** Takes `key` for `owner` if it is free. Never waits, never overtakes: a key with waiters is not free. */
+  tryAcquire(key: string, owner: object): boolean {
+    if (this.locks.has(key)) return false;
+    this.locks.set(key, { owner, first: undefined, last: undefined, waiting: 0 });
+    return true;
+  }
+
+  /** Queues for `key`, which is held. Resolves with how the wait ended; `owner` holds the key only if `acquired`. */
+  wait(key: string, owner: object, { timeoutMs, signal }: WaitOptions): Promise<WaitOutcome> {
+    const lock = this.locks.get(key);
+    if (lock === undefined) throw new Error('KeyedMutex.wait() is for a key that is held.');
+    if (signal?.aborted) return Promise.resolve('aborted');
+    return new Promise((resolve) => {
+      let timer: ClockTimer | undefined = undefined;
+      const leave = (outcome: WaitOutcome) => {
+        this.unlink(lock, waiter);
+        waiter.settle(outcome);
+      };
+      const abort = () => leave('aborted');
+      const waiter: Waiter = {
+        owner,
+        previous: lock.last,
+        next: undefined,
+        settle: (outcome) => {
+          timer?.cancel();
+          signal?.removeEventListener('abort', abort);
+          resolve(outcome);
+        },
+      };
+      if (lock.last === undefined) lock.first = waiter;
+      else lock.last.next = waiter;
+      lock.last = waiter;
+      lock.waiting += 1;
+      this.waitingCount += 1;
+      signal?.addEventListener('abort', abort, { once: true });
+      timer = this.clock.startTimer(() => leave('timed-out'), timeoutMs);
+    });
+  }
+
+  /** Frees `key` if `owner` holds it, handing it to the first waiter. False when somebody else, or nobody, holds it. */
+  release(key: string, owner: object): boolean {
+    const lock = this.locks.get(key);
+    if (lock?.owner !== owner) return false;
+    const waiter = lock.first;
+    if (waiter === undefined) {
+      this.locks.delete(key);
+    } else {
+      this.unlink(lock, waiter);
+      lock.owner = waiter.owner;
+      waiter.settle('acquired');
+    }
+    return true;
+  }
+
+  /** Sends every waiter away with `cancelled`; who holds a key keeps it. */
+  cancelWaiters(): void {
+    for (const lock of this.locks.values()) {
+      while (lock.first !== undefined) {
+        const waiter = lock.first;
+        this.unlink(lock, waiter);
+        waiter.settle('cancelled');
+      }
+    }
+  }
+
+  private unlink(lock: Lock, waiter: Waiter): void {
+    if (waiter.previous === undefined) lock.first = waiter.next;
+    else waiter.previous.next = waiter.next;
+    if (waiter.next === undefined) lock.last = waiter.previous;
+    else waiter.next.previous = waiter.previous;
+    lock.waiting -= 1;
+    this.waitingCount -= 1;
+  }
+}

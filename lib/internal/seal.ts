@@ -1,0 +1,231 @@
+import { types } from 'node:util';
+import { current, freeze, immerable, isDraft } from 'immer';
+import { StateSerializationError } from '../state.errors.js';
+import { definitionOf } from './state-definition.js';
+
+/** Deeper than any real state, and shallow enough for the stack: what lies below is taken for a circle. */
+const MAX_DEPTH = 1_000;
+const IDENTIFIER = /^[\w$]+$/;
+
+/** What {@link seal} made of a value. */
+export interface Sealed<T> {
+  readonly value: T;
+  /** It holds typed arrays. They cannot be frozen, so every reader has to get its own copy. */
+  readonly binary: boolean;
+}
+
+export interface SealOptions {
+  /** What the path in an error starts with: the name of the state. */
+  readonly name: string;
+  /** An earlier sealed value: what is identical to it is known to be good and is not looked at again. */
+  readonly base?: unknown;
+  /** Seal a deep copy, leaving `value` and everything in it as it is. @default false */
+  readonly copy?: boolean;
+  /** With `copy`: leave the copy mutable, and read drafts for what they look like now. @default false */
+  readonly thaw?: boolean;
+}
+
+/**
+ * Checks that `value` consists of what every store can hold, resolves the drafts in it and freezes it.
+ *
+ * Guarantee: the result is deeply immutable, except for typed arrays, which are copies nobody else has. Cost: one
+ * visit for each object that is not identical to its counterpart in `base`.
+ *
+ * @throws {StateSerializationError} naming the path of the first value that cannot be stored.
+ */
+export function seal<T>(value: T, options: SealOptions): Sealed<T> {
+  const sealer = new Sealer(options);
+  try {
+    return { value: sealer.seal(value, options.base) as T, binary: sealer.binary };
+  } catch (error) {
+    throw error instanceof StateSerializationError ? error : sealer.unreadable(error);
+  }
+}
+
+class Sealer {
+  binary = false;
+  private readonly path: string[] = [];
+
+  constructor(private readonly options: SealOptions) {}
+
+  private get pathText(): string {
+    return this.options.name + this.path.join('');
+  }
+
+  /** What stands where the walk is now threw while it was read: a revoked draft, a hostile proxy. */
+  unreadable(cause: unknown): StateSerializationError {
+    return new StateSerializationError(this.pathText, 'cannot be read: is it a state whose turn has ended?', {
+      cause,
+    });
+  }
+
+  seal(value: unknown, base: unknown): unknown {
+    if (typeof value !== 'object') {
+      if (typeof value === 'function' || typeof value === 'symbol') this.refuse(`is a ${typeof value}`);
+      return value;
+    }
+    if (value === null || value === base) return value;
+    if (this.path.length > MAX_DEPTH) this.refuse(`is circular, or deeper than ${MAX_DEPTH} levels`);
+    // The draft of another state: it dies with its own turn, so its content has to be taken now.
+    if (isDraft(value) && !this.options.thaw) return this.sealObject(current(value), undefined, true);
+    return this.sealObject(value, base, this.options.copy === true);
+  }
+
+  private sealObject(value: object, base: unknown, copy: boolean): unknown {
+    const prototype: object | null = Object.getPrototypeOf(value);
+    if (prototype === null) return this.refuse('is an object without a prototype');
+    if (Array.isArray(value) && Object.hasOwn(prototype, 'push')) return this.sealArray(value, base, copy);
+    if (isPlain(prototype) || isStateInstance(prototype))
+      return this.sealFields(value, prototype, base, copy);
+    if (types.isDate(value)) return this.sealDate(value, prototype);
+    if (types.isMap(value) && Object.hasOwn(prototype, 'set')) return this.sealMap(value, base, copy);
+    if (types.isSet(value) && Object.hasOwn(prototype, 'add')) return this.sealSet(value, copy);
+    if (types.isTypedArray(value) && Object.hasOwn(prototype, 'BYTES_PER_ELEMENT')) {
+      this.binary = true;
+      return value.slice();
+    }
+    return this.refuse(`is an instance of ${nameOf(prototype)}, which is no state class`);
+  }
+
+  private sealFields(value: object, prototype: object, base: unknown, copy: boolean): object {
+    const fields = value as Record<string, unknown>;
+    const baseFields = base as Record<string, unknown> | undefined;
+    const isRoot = this.path.length === 0;
+    // Reading an accessor would run foreign code in the middle of a commit, and each store would keep something else
+    // of it. A root with a base is Immer's own copy, which has none.
+    const isTrusted = isRoot && base !== undefined;
+    let target = copy ? (Object.create(prototype) as Record<string, unknown>) : fields;
+    for (const symbol of Object.getOwnPropertySymbols(value)) {
+      if (symbol !== immerable) this.refuseAt(`[${String(symbol)}]`, 'has a symbol for a key');
+    }
+    for (const key of Object.keys(fields)) {
+      const step = isRoot || IDENTIFIER.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`;
+      if (key === '__proto__') this.refuseAt(step, 'has a forbidden key');
+      if (!isTrusted && isAccessor(fields, key)) this.refuseAt(step, 'is an accessor, not a value');
+      const child = fields[key];
+      const sealed = this.sealAt(step, child, baseFields?.[key]);
+      if (target !== fields) target[key] = sealed;
+      else if (sealed !== child) {
+        if (Object.isFrozen(fields)) target = Object.assign(Object.create(prototype) as object, fields);
+        target[key] = sealed;
+      }
+    }
+    return this.freeze(target);
+  }
+
+  private sealArray(value: readonly unknown[], base: unknown, copy: boolean): readonly unknown[] {
+    const baseItems = Array.isArray(base) ? (base as readonly unknown[]) : undefined;
+    let known: ReadonlySet<unknown> | undefined;
+    let target = copy ? [] : (value as unknown[]);
+    for (let index = 0; index < value.length; index += 1) {
+      const item = value[index];
+      if (item === undefined && !(index in value)) this.refuseAt(`[${index}]`, 'is a hole in an array');
+      let sealed = item;
+      if (baseItems === undefined) {
+        sealed = this.sealAt(`[${index}]`, item, undefined);
+      } else if (item !== baseItems[index]) {
+        // After a splice every item stands elsewhere: those of the base are good wherever they stand.
+        known ??= new Set(baseItems);
+        if (!known.has(item)) sealed = this.sealAt(`[${index}]`, item, baseItems[index]);
+      }
+      if (target !== value) target[index] = sealed;
+      else if (sealed !== item) {
+        if (Object.isFrozen(value)) target = value.slice();
+        target[index] = sealed;
+      }
+    }
+    return this.freeze(target);
+  }
+
+  private sealMap(value: ReadonlyMap<unknown, unknown>, base: unknown, copy: boolean): object {
+    const baseMap = types.isMap(base) ? (base as ReadonlyMap<unknown, unknown>) : undefined;
+    const entries: [unknown, unknown][] = [];
+    let replaced = copy;
+    for (const [key, item] of value) {
+      const step = `[${typeof key === 'string' ? JSON.stringify(key) : typeof key}]`;
+      const sealedKey = typeof key === 'object' ? this.sealAt(step, key, undefined) : key;
+      const sealed = this.sealAt(step, item, baseMap?.get(key));
+      replaced ||= sealed !== item || sealedKey !== key;
+      entries.push([sealedKey, sealed]);
+    }
+    return this.freeze(replaced ? new Map(entries) : value);
+  }
+
+  private sealSet(value: ReadonlySet<unknown>, copy: boolean): object {
+    const items: unknown[] = [];
+    let replaced = copy;
+    for (const item of value) {
+      const sealed = this.sealAt(`[${items.length}]`, item, undefined);
+      replaced ||= sealed !== item;
+      items.push(sealed);
+    }
+    return this.freeze(replaced ? new Set(items) : value);
+  }
+
+  private sealDate(value: Date, prototype: object): Date {
+    if (this.options.thaw) return new Date(value.getTime());
+    if (value instanceof SealedDate) return value;
+    if (!Object.hasOwn(prototype, 'toISOString')) this.refuse(`is an instance of ${nameOf(prototype)}`);
+    return Object.freeze(new SealedDate(value.getTime()));
+  }
+
+  private freeze<C extends object>(container: C): C {
+    return this.options.thaw || Object.isFrozen(container) ? container : freeze(container);
+  }
+
+  private sealAt(step: string, value: unknown, base: unknown): unknown {
+    this.path.push(step);
+    const sealed = this.seal(value, base);
+    this.path.pop();
+    return sealed;
+  }
+
+  private refuseAt(step: string, problem: string): never {
+    this.path.push(step);
+    return this.refuse(problem);
+  }
+
+  private refuse(problem: string): never {
+    throw new StateSerializationError(
+      this.pathText,
+      `${problem}. A state may hold plain objects, arrays, Map, Set, Date, typed arrays, primitives and instances of @State() classes.`,
+    );
+  }
+}
+
+function isAccessor(fields: object, key: string): boolean {
+  const descriptor = Object.getOwnPropertyDescriptor(fields, key);
+  return descriptor?.get !== undefined || descriptor?.set !== undefined;
+}
+
+function isPlain(prototype: object): boolean {
+  return (
+    prototype === Object.prototype ||
+    (Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'hasOwnProperty'))
+  );
+}
+
+function isStateInstance(prototype: object): boolean {
+  return Object.hasOwn(prototype, 'constructor') && definitionOf(prototype.constructor) !== undefined;
+}
+
+function nameOf(prototype: object): string {
+  return (prototype.constructor as { name?: string } | undefined)?.name ?? 'an unknown class';
+}
+
+/**
+ * A date nobody can change: `Object.freeze` does not stop `setTime`, and Immer makes no drafts of dates, so a stored
+ * date that a handler turns forward would change what is stored, without a commit.
+ */
+class SealedDate extends Date {}
+
+for (const name of Object.getOwnPropertyNames(Date.prototype)) {
+  if (!name.startsWith('set')) continue;
+  Object.defineProperty(SealedDate.prototype, name, {
+    value: () => {
+      throw new TypeError(`A date in a state is immutable: assign a new Date instead of calling ${name}().`);
+    },
+  });
+}
+// `value.constructor` is what serializers and matchers go by, and to them it is a Date.
+Object.defineProperty(SealedDate.prototype, 'constructor', { value: Date });

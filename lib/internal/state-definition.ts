@@ -1,0 +1,52 @@
+import { immerable } from 'immer';
+
+/** A class the library can create without arguments. */
+export type StateClass<T extends object = object> = new () => T;
+
+/** What `@State()` knows of a class. */
+export interface StateDefinition<T extends object = object> {
+  readonly cls: StateClass<T>;
+  /** What its states are stored under. */
+  readonly name: string;
+  /** The version written into its records. */
+  readonly version: number;
+  /** Turns the fields of an older version into those of this one. */
+  readonly migrate: ((old: Record<string, unknown>, version: number) => object) | undefined;
+}
+
+// In the global registry, so that a class decorated by one copy of the package is known to another.
+const DEFINITION = Symbol.for('nestjs-state:definition');
+
+/** Marks `definition.cls` as a state class. A subclass is not one until it is marked itself. */
+export function defineState(definition: StateDefinition): void {
+  Object.defineProperty(definition.cls, DEFINITION, { value: definition, configurable: true });
+  Object.defineProperty(definition.cls, immerable, { value: true, configurable: true });
+}
+
+/** The definition of `cls`, or `undefined` when that is not a class with `@State()` of its own. */
+export function definitionOf(cls: unknown): StateDefinition | undefined {
+  if (typeof cls !== 'function' || !Object.hasOwn(cls, DEFINITION)) return undefined;
+  return (cls as unknown as Record<typeof DEFINITION, StateDefinition>)[DEFINITION];
+}
+
+/**
+ * The state that `fields`, written by `version` of the class, stand for today: fields that are new have their
+ * defaults, an older version went through `migrate`.
+ *
+ * @throws when the record is of a newer version, or `migrate` throws or returns no object.
+ */
+export function upgrade(
+  definition: StateDefinition,
+  fields: Record<string, unknown>,
+  version: number,
+): object {
+  if (version > definition.version) {
+    throw new Error(`it is of version ${version}, and this process knows ${definition.version}`);
+  }
+  const current =
+    version < definition.version && definition.migrate !== undefined
+      ? definition.migrate(fields, version)
+      : fields;
+  if (typeof current !== 'object' || current === null) throw new Error('`migrate` returned no object');
+  return Object.assign(new definition.cls(), current);
+}

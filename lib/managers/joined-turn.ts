@@ -1,0 +1,74 @@
+import type { Type } from '@nestjs/common';
+import type { StateDefinition } from '../internal/state-definition.js';
+import { STATE_ERROR_CODES, StateError } from '../state.errors.js';
+import type { ManagedTurn } from './managed-turn.js';
+import type { StateTurn } from './state.manager.js';
+
+/**
+ * A turn inside an open turn of the same ident: the same drafts, and the outer turn's commit decides.
+ *
+ * Guarantee: it never waits. Failure: when it is not committed, the outer turn cannot be committed either.
+ */
+export class JoinedTurn implements StateTurn {
+  private ended = false;
+
+  constructor(private readonly outer: ManagedTurn) {}
+
+  get ident(): string {
+    return this.outer.ident;
+  }
+
+  get signal(): AbortSignal {
+    return this.outer.signal;
+  }
+
+  state<T>(cls: Type<T>): Promise<T> {
+    return this.outer.state(cls);
+  }
+
+  isNew(cls: Type<unknown>): boolean {
+    return this.outer.isNew(cls);
+  }
+
+  async commit(): Promise<void> {
+    this.settle(undefined);
+  }
+
+  async rollback(): Promise<void> {
+    this.abandon();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.abandon();
+  }
+
+  draft(definition: StateDefinition): object {
+    return this.outer.draft(definition);
+  }
+
+  replace(definition: StateDefinition, fields: object): void {
+    this.outer.replace(definition, fields);
+  }
+
+  deleteAll(): boolean {
+    return this.outer.deleteAll();
+  }
+
+  /** Nothing is stored yet: drafts in `result` live on until the outer turn ends. */
+  settle<R>(result: R): R {
+    this.ended = true;
+    return result;
+  }
+
+  abandon(error?: unknown): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.outer.doom(
+      error ??
+        new StateError(
+          STATE_ERROR_CODES.turnEnded,
+          `A joined turn of ${this.outer.description} was rolled back.`,
+        ),
+    );
+  }
+}

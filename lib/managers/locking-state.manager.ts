@@ -1,0 +1,304 @@
+import { Logger, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
+import type { Immutable } from 'immer';
+import type { Observable } from 'rxjs';
+import type { Clock } from '../internal/clock.js';
+import { DeadlineQueue } from '../internal/deadline-queue.js';
+import { DeadlineWorker } from '../internal/deadline-worker.js';
+import { parseDurationMs } from '../internal/duration.js';
+import { assertIdent, hashIdent } from '../internal/ident.js';
+import { KeyedMutex } from '../internal/keyed-mutex.js';
+import { seal } from '../internal/seal.js';
+import type { Snapshot } from '../internal/state-draft.js';
+import type { StateDefinition } from '../internal/state-definition.js';
+import {
+  InvalidStateOptionsError,
+  LockExpiredError,
+  LockTimeoutError,
+  StateManagerClosedError,
+  StateSerializationError,
+  TooManyWaitersError,
+} from '../state.errors.js';
+import type { ResolvedStateOptions } from '../state.options.js';
+import type { StateToken } from '../state.token.js';
+import { JoinedTurn } from './joined-turn.js';
+import { ManagedTurn, type TurnChanges, type TurnHost } from './managed-turn.js';
+import { SlowTurnWarnings } from './slow-turn-warnings.js';
+import { StateEventSource } from './state-event-stream.js';
+import {
+  StateManager,
+  type StateEvent,
+  type StateEventType,
+  type StateStats,
+  type StateTurn,
+  type TurnOptions,
+} from './state.manager.js';
+import { enclosingFrame, findOpenTurn, runInFrame } from './turn-scope.js';
+
+type Lifecycle = 'open' | 'draining' | 'closed';
+
+/**
+ * What all managers share: turns, waiting, joining, the lease, draining. What is left to each is where the states are.
+ */
+export abstract class LockingStateManager
+  extends StateManager
+  implements TurnHost, OnModuleInit, OnModuleDestroy
+{
+  override readonly events$: Observable<StateEvent>;
+
+  protected readonly logger = new Logger(StateManager.name);
+  protected readonly mutex: KeyedMutex;
+  protected lifecycle: Lifecycle = 'open';
+
+  private readonly events: StateEventSource<StateEvent>;
+  private readonly leases = new DeadlineQueue<ManagedTurn>();
+  private readonly leaseWorker: DeadlineWorker<ManagedTurn>;
+  private readonly slowTurns: SlowTurnWarnings;
+  private closing: Promise<void> | undefined;
+  private onIdle: (() => void) | undefined;
+
+  constructor(
+    protected readonly options: ResolvedStateOptions,
+    protected readonly clock: Clock,
+  ) {
+    super();
+    this.mutex = new KeyedMutex(clock);
+    this.slowTurns = new SlowTurnWarnings(options.lockWarningThresholdMs, this.logger);
+    this.events = new StateEventSource((error) =>
+      this.logger.error('A subscriber of StateManager.events$ threw.', error),
+    );
+    this.events$ = this.events.stream;
+    this.leaseWorker = new DeadlineWorker(this.leases, {
+      clock,
+      onDue: (turn) => this.expireLock(turn),
+      onError: (error) => this.logger.error('Ending an overdue turn failed.', error),
+    });
+    this.leaseWorker.start();
+  }
+
+  async onModuleInit(): Promise<void> {
+    await this.openStore();
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    await (this.closing ??= this.close());
+  }
+
+  abstract override getState<T>(token: StateToken<T>): Promise<Immutable<T>>;
+  abstract override count(): Promise<number>;
+  abstract override stats(): StateStats;
+
+  override async setState<T>(token: StateToken<T>, state: T): Promise<void> {
+    const { definition } = token;
+    const fields = this.fieldsOf(definition, state);
+    const turn = await this.begin(token.ident, { label: `${definition.name} (setState)` });
+    try {
+      turn.replace(definition, fields);
+    } catch (error) {
+      turn.abandon(error);
+      throw error;
+    }
+    turn.settle(undefined);
+  }
+
+  override async modifyState<T, R>(
+    token: StateToken<T>,
+    mutate: (state: T, turn: StateTurn) => R | Promise<R>,
+    options?: TurnOptions,
+  ): Promise<R> {
+    const begun = this.begin(token.ident, options, token.definition.name);
+    const turn = begun instanceof Promise ? await begun : begun;
+    let result: R;
+    try {
+      const draft = turn.draft(token.definition) as T;
+      const returned =
+        turn instanceof ManagedTurn
+          ? runInFrame({ turn, outer: enclosingFrame() }, mutate, draft, turn)
+          : mutate(draft, turn);
+      result = isThenable(returned) ? await returned : returned;
+    } catch (error) {
+      turn.abandon(error);
+      throw error;
+    }
+    return turn.settle(result);
+  }
+
+  override async deleteState(ident: string): Promise<boolean> {
+    const turn = await this.begin(ident, { label: 'deleteState' });
+    let existed: boolean;
+    try {
+      existed = turn.deleteAll();
+    } catch (error) {
+      turn.abandon(error);
+      throw error;
+    }
+    turn.settle(undefined);
+    return existed;
+  }
+
+  override async openTurn(ident: string, options?: TurnOptions): Promise<StateTurn> {
+    return this.begin(ident, options);
+  }
+
+  abstract readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined;
+  abstract hasStates(turn: ManagedTurn): boolean;
+
+  abstract writeStates(turn: ManagedTurn, changes: TurnChanges): void;
+
+  assertHeld(turn: ManagedTurn): void {
+    // The timer of the lease cannot fire while the event loop is blocked, the deadline passes all the same.
+    if (this.clock.nowMs() >= turn.deadlineMs) throw this.expireLock(turn);
+  }
+
+  releaseTurn(turn: ManagedTurn): void {
+    this.leases.remove(turn);
+    this.slowTurns.check(turn, this.clock.nowMs() - turn.openedAtMs);
+    this.mutex.release(turn.ident, turn);
+    this.lockReleased(turn.ident);
+    if (this.onIdle !== undefined && this.mutex.held === 0) this.onIdle();
+  }
+
+  /** Makes the store ready. Called once, before the application listens. */
+  protected abstract openStore(): Promise<void>;
+  /** Called last, when no turn is open any more. */
+  protected abstract closeStore(): Promise<void>;
+  /** Called when `turn` has got its lock. */
+  protected abstract lockAcquired(turn: ManagedTurn): void;
+  /** Called when a lock of `ident` was given up; somebody else may hold it by now. */
+  protected abstract lockReleased(ident: string): void;
+
+  protected emit(type: StateEventType, ident: string, states: readonly string[]): void {
+    // The hash costs more than a turn: nobody pays for it unless somebody listens.
+    if (this.events.observed) this.events.emit({ type, identHash: hashIdent(ident), states });
+  }
+
+  /** @throws {StateManagerClosedError} after shutdown. */
+  protected assertReadable(): void {
+    if (this.lifecycle === 'closed') throw new StateManagerClosedError();
+  }
+
+  /** Opens a turn, or joins the open one of this async context. */
+  private begin(ident: string, options?: TurnOptions, label?: string): LocalTurn | Promise<LocalTurn> {
+    const outer = findOpenTurn(this, ident);
+    if (outer !== undefined) return new JoinedTurn(outer);
+    if (this.lifecycle !== 'open') throw new StateManagerClosedError();
+    assertIdent(ident);
+    options?.signal?.throwIfAborted();
+    const turn = new ManagedTurn(this, ident, options?.label ?? label, options?.signal);
+    if (!this.mutex.tryAcquire(ident, turn)) return this.wait(turn, options);
+    this.enter(turn);
+    return turn;
+  }
+
+  private async wait(turn: ManagedTurn, options: TurnOptions | undefined): Promise<LocalTurn> {
+    const { ident } = turn;
+    const { maxWaiters } = this.options;
+    if (this.mutex.waitingFor(ident) >= maxWaiters) {
+      throw new TooManyWaitersError(
+        `${turn.description} was not locked: ${maxWaiters} callers are waiting for the lock of ident #${hashIdent(ident)} already. ` +
+          'Raise `maxWaiters` or make its turns shorter.',
+      );
+    }
+    const timeoutMs = this.acquireTimeoutMs(options);
+    const outcome = await this.mutex.wait(ident, turn, { timeoutMs, signal: options?.signal });
+    if (outcome === 'cancelled') throw new StateManagerClosedError();
+    if (outcome === 'aborted') throw options?.signal?.reason;
+    if (outcome === 'timed-out') {
+      throw new LockTimeoutError(
+        `${turn.description} was not locked within ${timeoutMs} ms: the lock of ident #${hashIdent(ident)} is ` +
+          `${this.holderOf(ident)}. Raise \`acquireTimeout\` or make its turns shorter.`,
+      );
+    }
+    this.enter(turn);
+    // The lock was handed over in an earlier tick; since then the caller may have given up, or the module be closing.
+    try {
+      options?.signal?.throwIfAborted();
+      if (this.lifecycle !== 'open') throw new StateManagerClosedError();
+    } catch (error) {
+      turn.abandon();
+      throw error;
+    }
+    return turn;
+  }
+
+  private enter(turn: ManagedTurn): void {
+    const nowMs = this.clock.nowMs();
+    turn.openedAtMs = nowMs;
+    this.leases.push(turn, nowMs + this.options.maxHoldMs);
+    this.leaseWorker.wakeInTime();
+    this.lockAcquired(turn);
+  }
+
+  private holderOf(ident: string): string {
+    const owner = this.mutex.ownerOf(ident);
+    if (!(owner instanceof ManagedTurn)) return 'free by now';
+    return `held by ${owner.description} for ${Math.round(this.clock.nowMs() - owner.openedAtMs)} ms`;
+  }
+
+  private acquireTimeoutMs(options: TurnOptions | undefined): number {
+    if (options?.acquireTimeout === undefined) return this.options.acquireTimeoutMs;
+    const timeoutMs = parseDurationMs(options.acquireTimeout);
+    if (timeoutMs !== undefined) return timeoutMs;
+    throw new InvalidStateOptionsError([
+      `acquireTimeout: ${JSON.stringify(options.acquireTimeout)} is not a duration.`,
+    ]);
+  }
+
+  private fieldsOf(definition: StateDefinition, state: unknown): object {
+    const { cls, name } = definition;
+    if (typeof state !== 'object' || state === null) {
+      throw new StateSerializationError(
+        name,
+        `is ${state === null ? 'null' : `of type ${typeof state}`}, not a state.`,
+      );
+    }
+    const isPlain = [Object.prototype, null].includes(Object.getPrototypeOf(state) as object | null);
+    // Whatever has the fields of the class becomes an instance of it, as it would be read back from a server.
+    const instance = isPlain ? Object.assign(new cls(), state) : state;
+    if (!(instance instanceof cls))
+      throw new StateSerializationError(name, `is not an instance of ${cls.name}.`);
+    return seal<object>(instance, { name, copy: true }).value;
+  }
+
+  private expireLock(turn: ManagedTurn): LockExpiredError {
+    const { maxHoldMs } = this.options;
+    const error = new LockExpiredError(
+      `Lock for ${turn.description} was lost after ${maxHoldMs} ms. Raise \`maxHold\` or do the slow work outside the turn.`,
+    );
+    this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(turn.ident)}).`);
+    turn.lose(error);
+    this.emit('lock-lost', turn.ident, []);
+    return error;
+  }
+
+  private async close(): Promise<void> {
+    this.lifecycle = 'draining';
+    this.mutex.cancelWaiters();
+    if (this.mutex.held > 0) await this.drained();
+    this.lifecycle = 'closed';
+    for (let turn = this.leases.first; turn !== undefined; turn = this.leases.first) {
+      this.logger.warn(
+        `Closing: ${turn.description} is still running after ${this.options.drainTimeoutMs} ms and cannot be stored.`,
+      );
+      turn.lose(new StateManagerClosedError());
+    }
+    this.leaseWorker.stop();
+    await this.closeStore();
+    this.events.complete();
+  }
+
+  private drained(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.clock.startTimer(resolve, this.options.drainTimeoutMs);
+      this.onIdle = () => {
+        timer.cancel();
+        resolve();
+      };
+    });
+  }
+}
+
+type LocalTurn = ManagedTurn | JoinedTurn;
+
+function isThenable<R>(value: R | Promise<R>): value is Promise<R> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
+}

@@ -1,0 +1,241 @@
+import type { Type } from '@nestjs/common';
+import type { DeadlineNode } from '../internal/deadline-queue.js';
+import { freshSnapshot, StateDraft, type Snapshot } from '../internal/state-draft.js';
+import type { StateDefinition } from '../internal/state-definition.js';
+import { STATE_ERROR_CODES, StateError } from '../state.errors.js';
+import { requireDefinition } from '../state.token.js';
+import type { StateTurn } from './state.manager.js';
+import { detach, type FinishedDraft } from './turn-result.js';
+
+/** What a committing turn asks its manager to store. */
+export interface TurnChanges {
+  /** Everything stored for the ident goes first. */
+  readonly deleteAll: boolean;
+  /** The states that have changed. */
+  readonly changed: readonly FinishedDraft[];
+}
+
+/** What a turn needs of the manager that opened it. */
+export interface TurnHost {
+  /** What is stored for the ident of `turn`, as a state of that definition. The lock is held. */
+  readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined;
+  /** Whether anything is stored for the ident of `turn`. The lock is held. */
+  hasStates(turn: ManagedTurn): boolean;
+  /** @throws {LockExpiredError} when `turn` has held its lock for too long, whether or not a timer has fired. */
+  assertHeld(turn: ManagedTurn): void;
+  /** Stores the changes, or throws and stores nothing. The lock is held. */
+  writeStates(turn: ManagedTurn, changes: TurnChanges): void;
+  /** Frees the lock of `turn` if it still holds it. Called once, however the turn ended. */
+  releaseTurn(turn: ManagedTurn): void;
+}
+
+type TurnStatus = 'open' | 'committed' | 'rolled-back' | 'lost';
+
+/**
+ * The turn of every manager: drafts, commit, rollback, loss of the lock.
+ *
+ * Guarantee: whatever ends it, the lock is released exactly once. Cost: nothing is created before it is used; a turn
+ * that nobody watches has no abort controller and no timer of its own.
+ */
+export class ManagedTurn implements StateTurn, DeadlineNode {
+  // Where it stands in the manager's queue of leases.
+  previous: DeadlineNode | undefined = undefined;
+  next: DeadlineNode | undefined = undefined;
+  deadlineMs = 0;
+  /** When it got the lock, by the manager's clock. */
+  openedAtMs = 0;
+
+  private status: TurnStatus = 'open';
+  private drafts: StateDraft[] = [];
+  private deleted: StateDraft[] | undefined;
+  private failure: unknown;
+  private hasFailed = false;
+  private changes: TurnChanges | undefined;
+  private controller: AbortController | undefined;
+
+  constructor(
+    readonly host: TurnHost,
+    readonly ident: string,
+    private readonly label: string | undefined,
+    private readonly callerSignal: AbortSignal | undefined,
+  ) {}
+
+  /** False once it has been committed or rolled back. A turn that lost its lock is still running. */
+  get isRunning(): boolean {
+    return this.status === 'open' || this.status === 'lost';
+  }
+
+  get signal(): AbortSignal {
+    if (this.controller === undefined) {
+      this.controller = new AbortController();
+      if (this.status === 'lost') this.controller.abort(this.failure);
+      const { callerSignal, controller } = this;
+      if (callerSignal?.aborted) controller.abort(callerSignal.reason);
+      else callerSignal?.addEventListener('abort', this.onCallerAbort, { once: true });
+    }
+    return this.controller.signal;
+  }
+
+  /** For messages: the states in use and who uses them. Never the ident. */
+  get description(): string {
+    const names = this.drafts.map(({ definition }) => definition.name).join(', ');
+    if (this.label === undefined) return names || 'a state';
+    return names === '' || names === this.label ? this.label : `${names} (${this.label})`;
+  }
+
+  /** Who opened it, for warnings that are counted by it. */
+  get handler(): string {
+    return this.label ?? this.description;
+  }
+
+  async state<T>(cls: Type<T>): Promise<T> {
+    return this.draft(requireDefinition(cls)) as T;
+  }
+
+  isNew(cls: Type<unknown>): boolean {
+    this.assertOpen();
+    return this.host.readState(this, requireDefinition(cls)) === undefined;
+  }
+
+  async commit(): Promise<void> {
+    if (this.status !== 'committed') this.settle(undefined);
+  }
+
+  async rollback(): Promise<void> {
+    this.abandon();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.abandon();
+  }
+
+  /** {@link state}, at once. */
+  draft(definition: StateDefinition): object {
+    return this.open(definition).value;
+  }
+
+  /** Replaces all fields of a state. `fields` must not be used afterwards. */
+  replace(definition: StateDefinition, fields: object): void {
+    this.open(definition).replace(fields);
+  }
+
+  /**
+   * Lets the commit delete whatever is stored; drafts handed out before lead nowhere from now on. True if anything
+   * is stored.
+   */
+  deleteAll(): boolean {
+    this.assertOpen();
+    const existed = this.deleted === undefined && this.host.hasStates(this);
+    this.deleted = [...(this.deleted ?? []), ...this.drafts];
+    this.drafts = [];
+    return existed;
+  }
+
+  /** Makes the commit fail with `error`: a joined turn failed, and half of its changes may be in the drafts. */
+  doom(error: unknown): void {
+    if (this.hasFailed || this.status !== 'open') return;
+    this.failure = error;
+    this.hasFailed = true;
+  }
+
+  /** {@link commit}, at once; returns what `result` is to the caller now that the drafts are dead. */
+  settle<R>(result: R): R {
+    const settled = this.prepare(result);
+    this.store();
+    return settled as R;
+  }
+
+  /**
+   * The first half of {@link settle}: everything that can fail before the store is asked. Ends the turn if it does.
+   * Returns what `result` is to the caller.
+   *
+   * @param alongside Drafts of other turns are alive and may stand in the states or the result of this one.
+   */
+  prepare(result: unknown, alongside = false): unknown {
+    try {
+      this.assertOpen();
+      this.host.assertHeld(this);
+      if (this.callerSignal?.aborted) throw this.callerSignal.reason;
+      if (this.hasFailed) throw this.failure;
+      const { changes, settled } = this.finishDrafts(result, alongside);
+      this.changes = changes;
+      return settled;
+    } catch (error) {
+      this.abandon();
+      throw error;
+    }
+  }
+
+  /** The second half: stores what was prepared and ends the turn. */
+  store(): void {
+    try {
+      this.assertOpen();
+      this.host.writeStates(this, this.changes as TurnChanges);
+      this.end('committed');
+    } catch (error) {
+      this.abandon();
+      throw error;
+    }
+  }
+
+  /** {@link rollback}, at once. Does nothing after the turn. */
+  abandon(_cause?: unknown): void {
+    if (this.isRunning) this.end('rolled-back');
+  }
+
+  /** The lock is gone: nothing of this turn can be stored any more. Its drafts stay usable until its code ends. */
+  lose(error: StateError): void {
+    if (this.status !== 'open') return;
+    this.status = 'lost';
+    this.failure = error;
+    this.controller?.abort(error);
+    this.host.releaseTurn(this);
+  }
+
+  private readonly onCallerAbort = (): void => this.controller?.abort(this.callerSignal?.reason);
+
+  private open(definition: StateDefinition): StateDraft {
+    this.assertOpen();
+    for (const draft of this.drafts) if (draft.definition === definition) return draft;
+    const stored = this.deleted === undefined ? this.host.readState(this, definition) : undefined;
+    const draft = new StateDraft(definition, stored ?? freshSnapshot(definition));
+    this.drafts.push(draft);
+    return draft;
+  }
+
+  private assertOpen(): void {
+    if (this.status === 'open') return;
+    if (this.status === 'lost') throw this.failure;
+    throw new StateError(
+      STATE_ERROR_CODES.turnEnded,
+      `The turn of ${this.description} has ended (${this.status}).`,
+    );
+  }
+
+  private finishDrafts(result: unknown, alongside: boolean): { changes: TurnChanges; settled: unknown } {
+    const pending = detach(result, this.drafts);
+    // One state alone cannot hold a draft of another: its draft can be finished straight away.
+    const isAlone = !alongside && this.drafts.length === 1 && this.deleted === undefined;
+    const finished = this.drafts.map((draft) => ({
+      draft,
+      snapshot: isAlone ? draft.finish() : draft.read(),
+    }));
+    return {
+      changes: {
+        deleteAll: this.deleted !== undefined,
+        changed: finished.filter(({ draft, snapshot }) => draft.hasChanged(snapshot)),
+      },
+      settled: pending.resolve(finished),
+    };
+  }
+
+  private end(status: 'committed' | 'rolled-back'): void {
+    const heldLock = this.status === 'open';
+    this.status = status;
+    this.changes = undefined;
+    for (const draft of this.drafts) draft.discard();
+    if (this.deleted !== undefined) for (const draft of this.deleted) draft.discard();
+    this.callerSignal?.removeEventListener('abort', this.onCallerAbort);
+    if (heldLock) this.host.releaseTurn(this);
+  }
+}

@@ -1,0 +1,182 @@
+import type { SchedulerRegistry } from '@nestjs/schedule';
+import type { Immutable } from 'immer';
+import { SystemClock, type Clock } from '../../internal/clock.js';
+import { DeadlineQueue } from '../../internal/deadline-queue.js';
+import { DeadlineWorker } from '../../internal/deadline-worker.js';
+import { hashIdent } from '../../internal/ident.js';
+import { freshSnapshot, readable, type Snapshot } from '../../internal/state-draft.js';
+import type { StateDefinition } from '../../internal/state-definition.js';
+import type { ResolvedStateOptions } from '../../state.options.js';
+import type { StateToken } from '../../state.token.js';
+import { LockingStateManager } from '../locking-state.manager.js';
+import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
+import type { StateStats } from '../state.manager.js';
+import { MemoryEntry } from './memory-entry.js';
+
+/** What the timer of the expiration worker is called in the `SchedulerRegistry`. */
+export const EXPIRATION_TIMER = 'nestjs-state:expiration';
+
+const EVICTION_WARNING_EVERY_MS = 60_000;
+
+/**
+ * States in this process: gone with it, and seen by no other.
+ *
+ * States are immutable snapshots, so a read is a map lookup and never waits. Idle idents stand in one list in the
+ * order of their deadlines; a locked ident is not in the list, which is all it takes for states in use never to
+ * expire. One worker sleeps until the first deadline.
+ */
+export class MemoryStateManager extends LockingStateManager {
+  private readonly entries = new Map<string, MemoryEntry>();
+  private readonly idle = new DeadlineQueue<MemoryEntry>();
+  private readonly expiration: DeadlineWorker<MemoryEntry>;
+  private stateCount = 0;
+  private evictionWarnedAtMs = -Infinity;
+
+  /** @param schedulers Where the sleeping worker shows itself, the application's own registry if it has one. */
+  constructor(
+    options: ResolvedStateOptions,
+    schedulers: () => SchedulerRegistry,
+    clock: Clock = new SystemClock(),
+  ) {
+    super(options, clock);
+    this.expiration = new DeadlineWorker(this.idle, {
+      clock,
+      onDue: (entry) => this.drop(entry, 'expired'),
+      onError: (error) => this.logger.error('Expiring states failed, trying again in a second.', error),
+      onTimer: (timer) => {
+        const registry = schedulers();
+        if (registry.doesExist('timeout', EXPIRATION_TIMER)) registry.deleteTimeout(EXPIRATION_TIMER);
+        if (timer !== undefined) registry.addTimeout(EXPIRATION_TIMER, timer.handle);
+      },
+    });
+  }
+
+  async getState<T>(token: StateToken<T>): Promise<Immutable<T>> {
+    this.assertReadable();
+    const { definition } = token;
+    const entry = this.entries.get(token.ident);
+    const snapshot = entry && this.snapshotOf(entry, definition);
+    if (entry === undefined || snapshot === undefined) return freshSnapshot(definition).value as Immutable<T>;
+    if (DeadlineQueue.isQueued(entry)) this.touch(entry);
+    return readable(snapshot, definition.name) as Immutable<T>;
+  }
+
+  async count(): Promise<number> {
+    this.assertReadable();
+    return this.entries.size;
+  }
+
+  stats(): StateStats {
+    const { held: openTurns, waiting } = this.mutex;
+    return { mode: 'memory', openTurns, waiting, states: this.stateCount };
+  }
+
+  readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined {
+    const entry = this.entries.get(turn.ident);
+    return entry && this.snapshotOf(entry, definition);
+  }
+
+  hasStates(turn: ManagedTurn): boolean {
+    return this.entries.has(turn.ident);
+  }
+
+  writeStates(turn: ManagedTurn, { deleteAll, changed }: TurnChanges): void {
+    const { ident } = turn;
+    let entry = this.entries.get(ident);
+    if (deleteAll && entry !== undefined) {
+      this.remove(entry);
+      this.emit('deleted', ident, entry.names());
+      entry = undefined;
+    }
+    if (changed.length === 0) return;
+    if (entry === undefined) {
+      entry = new MemoryEntry(ident);
+      this.entries.set(ident, entry);
+    }
+    const created: string[] = [];
+    for (const { draft, snapshot } of changed) {
+      if (entry.store(draft.definition, snapshot)) created.push(draft.definition.name);
+    }
+    if (created.length === 0) return;
+    this.stateCount += created.length;
+    this.emit('created', ident, created);
+    this.evictBeyondLimit();
+  }
+
+  protected async openStore(): Promise<void> {
+    this.expiration.start();
+  }
+
+  protected async closeStore(): Promise<void> {
+    this.expiration.stop();
+    for (let entry = this.idle.first; entry !== undefined; entry = this.idle.first) this.idle.remove(entry);
+    this.entries.clear();
+    this.stateCount = 0;
+  }
+
+  protected lockAcquired(turn: ManagedTurn): void {
+    const entry = this.entries.get(turn.ident);
+    if (entry !== undefined) this.idle.remove(entry);
+  }
+
+  protected lockReleased(ident: string): void {
+    const entry = this.entries.get(ident);
+    // The lock may have been handed to a waiter: then its release will come.
+    if (entry !== undefined && this.mutex.ownerOf(ident) === undefined) this.touch(entry);
+  }
+
+  private touch(entry: MemoryEntry): void {
+    this.idle.push(entry, this.clock.nowMs() + this.options.expirationMs);
+    this.expiration.wakeInTime();
+  }
+
+  private drop(entry: MemoryEntry, reason: 'expired' | 'evicted'): void {
+    this.remove(entry);
+    this.emit(reason, entry.ident, entry.names());
+  }
+
+  private remove(entry: MemoryEntry): void {
+    this.idle.remove(entry);
+    this.entries.delete(entry.ident);
+    this.stateCount -= entry.size;
+    if (this.entries.size === 0) this.expiration.rest();
+  }
+
+  private evictBeyondLimit(): void {
+    const { maxStates } = this.options.memory;
+    // The ident of the running turn is locked and so not in the list: it never evicts itself.
+    for (
+      let entry = this.idle.first;
+      this.stateCount > maxStates && entry !== undefined;
+      entry = this.idle.first
+    ) {
+      this.drop(entry, 'evicted');
+      const nowMs = this.clock.nowMs();
+      if (nowMs - this.evictionWarnedAtMs < EVICTION_WARNING_EVERY_MS) continue;
+      this.evictionWarnedAtMs = nowMs;
+      this.logger.warn(
+        `More than \`memory.maxStates\` (${maxStates}) states: the longest idle one is evicted ` +
+          `(ident #${hashIdent(entry.ident)}), and so on without a further word for a minute. ` +
+          'Raise the limit or shorten `expiration`.',
+      );
+    }
+  }
+
+  private snapshotOf(entry: MemoryEntry, definition: StateDefinition): Snapshot | undefined {
+    const record = entry.find(definition.name);
+    if (record === undefined) return undefined;
+    try {
+      return record.as(definition);
+    } catch (error) {
+      if (!record.reportedUnreadable) {
+        record.reportedUnreadable = true;
+        this.logger.warn(
+          `The stored ${definition.name} of ident #${hashIdent(entry.ident)} cannot be read, it starts afresh: ` +
+            (error instanceof Error ? error.message : String(error)),
+        );
+        this.emit('unreadable', entry.ident, [definition.name]);
+      }
+      return undefined;
+    }
+  }
+}

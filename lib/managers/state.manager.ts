@@ -1,0 +1,149 @@
+import type { Type } from '@nestjs/common';
+import type { Immutable } from 'immer';
+import type { Observable } from 'rxjs';
+import type { Duration } from '../internal/duration.js';
+import type { StateToken } from '../state.token.js';
+
+/** Where the states live. */
+export type StateManagerMode = 'memory' | 'redis' | 'disk';
+
+/** How one turn is opened. */
+export interface TurnOptions {
+  /**
+   * Ends the call early. Aborted while it waits, the caller leaves the queue and the call rejects with the signal's
+   * reason. Aborted later, `turn.signal` aborts too, and the commit is refused with that reason; the lock stays held
+   * until the turn ends, because its code may still be running.
+   */
+  signal?: AbortSignal;
+  /** What messages and warnings call this turn, for example `CounterController.increment`. */
+  label?: string;
+  /** Longest wait for the lock. @default the `acquireTimeout` of the module */
+  acquireTimeout?: Duration;
+}
+
+/**
+ * Exclusive, transactional access of one caller to the states of one ident.
+ *
+ * Guarantee: nobody else has an open turn of that ident; nothing is stored before `commit`, and all of it or nothing
+ * then. Failure: after `maxHold` the lock is lost, `signal` aborts and `commit` rejects. `await using` rolls back
+ * unless committed.
+ */
+export interface StateTurn extends AsyncDisposable {
+  readonly ident: string;
+  /** Aborts when the lock is lost, with the {@link LockExpiredError} for a reason, or when the caller's signal does. */
+  readonly signal: AbortSignal;
+  /**
+   * The mutable draft of that state; the same one each time. It throws on every use after the turn.
+   *
+   * @throws {LockExpiredError} when the lock was lost. @throws {StateError} `STATE_TURN_ENDED` after the turn.
+   */
+  state<T>(cls: Type<T>): Promise<T>;
+  /** True when nothing was stored for `cls` when the turn began. */
+  isNew(cls: Type<unknown>): boolean;
+  /**
+   * Stores what was changed and frees the lock; the turn is over, also when this rejects. Committing again does nothing.
+   *
+   * @throws {StateSerializationError} when a state holds what cannot be stored.
+   * @throws {LockExpiredError} when the lock was lost before.
+   * @throws {StateManagerClosedError} when the manager was closed before.
+   */
+  commit(): Promise<void>;
+  /** Forgets all changes and frees the lock. Does nothing after the turn. */
+  rollback(): Promise<void>;
+}
+
+/** What happened to the states of an ident. */
+export type StateEventType = 'created' | 'expired' | 'evicted' | 'deleted' | 'lock-lost' | 'unreadable';
+
+/** One thing that happened, as a process saw it. */
+export interface StateEvent {
+  readonly type: StateEventType;
+  /** A short hash of the ident. The ident itself is a credential and in no event. */
+  readonly identHash: string;
+  /** The names of the state classes concerned; empty for `lock-lost`. */
+  readonly states: readonly string[];
+}
+
+/** What a manager does right now, in this process. Reading it costs O(1). */
+export interface StateStats {
+  readonly mode: StateManagerMode;
+  /** Turns that hold their lock. */
+  readonly openTurns: number;
+  /** Callers queued for a lock. */
+  readonly waiting: number;
+  /** Stored states, one for each ident and class, where that is known without asking a server. */
+  readonly states?: number;
+}
+
+/**
+ * Gives callers locked, transactional access to states, and is the injection token of the one that
+ * `StateModule` chose.
+ *
+ * Every manager keeps the same promises: turns of one ident are exclusive and first in, first out; a turn that fails
+ * stores nothing; reads never wait and never see a draft; all states of an ident expire together after an idle time
+ * that each use restarts; nothing is left behind.
+ */
+export abstract class StateManager {
+  /**
+   * The committed state, immutable, or a fresh one when nothing is stored. Never waits, also while a turn is open;
+   * restarts the idle window of a stored state.
+   *
+   * @throws {StateManagerClosedError} after shutdown. @throws {StateStoreUnavailableError} when the store is silent.
+   */
+  abstract getState<T>(token: StateToken<T>): Promise<Immutable<T>>;
+
+  /**
+   * Replaces the whole state in a turn of its own. `state` is copied; plain objects with the fields of the class will do.
+   *
+   * @throws what {@link modifyState} throws.
+   */
+  abstract setState<T>(token: StateToken<T>, state: T): Promise<void>;
+
+  /**
+   * Runs `mutate` in a turn, commits when it succeeds, and resolves with what it returned. A state in the result,
+   * alone or inside plain objects and arrays, is replaced by its committed snapshot.
+   *
+   * When `mutate` throws, nothing is stored and the call rejects with that very error. Called inside a turn of the
+   * same ident it joins that turn: same draft, committed with the outer turn. If a joined call fails, the whole turn
+   * is rolled back, also when the outer one catches the error, since half of its changes are in the draft.
+   *
+   * @throws {LockTimeoutError} after waiting for `acquireTimeout`. @throws {TooManyWaitersError} at once when
+   * `maxWaiters` callers are queued. @throws {LockExpiredError} when the lock was lost before the commit.
+   * @throws {StateSerializationError} when the state holds what cannot be stored.
+   * @throws {StateManagerClosedError} after shutdown began. @throws {StateStoreUnavailableError} when the store is silent.
+   */
+  abstract modifyState<T, R>(
+    token: StateToken<T>,
+    mutate: (state: T, turn: StateTurn) => R | Promise<R>,
+    options?: TurnOptions,
+  ): Promise<R>;
+
+  /**
+   * Deletes every state of the ident, in a turn like any writer; inside an open turn of that ident it joins it.
+   * Resolves with whether anything was stored. What was loaded before can not be committed afterwards.
+   *
+   * @throws what {@link modifyState} throws.
+   */
+  abstract deleteState(ident: string): Promise<boolean>;
+
+  /**
+   * Opens a turn that the caller ends. Prefer {@link modifyState}; whoever opens a turn must end it on every path
+   * (`await using`). Only `modifyState` and handlers make later calls of their async context join; a second
+   * `openTurn` for the ident waits for the first one to end.
+   *
+   * @throws what {@link modifyState} throws, except for what concerns the commit.
+   */
+  abstract openTurn(ident: string, options?: TurnOptions): Promise<StateTurn>;
+
+  /** What this process does right now. O(1). */
+  abstract stats(): StateStats;
+
+  /** How many idents have a stored state, over the whole store. Cost: O(1) in memory, a scan elsewhere. */
+  abstract count(): Promise<number>;
+
+  /**
+   * What happens to states, as this process sees it. Hot, without a memory, and never an error: a subscriber that
+   * throws is logged and stays subscribed. Completes at shutdown.
+   */
+  abstract readonly events$: Observable<StateEvent>;
+}

@@ -1,0 +1,296 @@
+import { parseDurationMs, type Duration } from './internal/duration.js';
+import type { StateManagerMode } from './managers/state.manager.js';
+import { InvalidStateManagerModeError, InvalidStateOptionsError } from './state.errors.js';
+import type {
+  OnMissingToken,
+  ResolvedStateOptions,
+  StateModuleOptions,
+  StateTokenResolverOption,
+} from './state.options.js';
+
+/** Reads one configuration value, as `ConfigService.get` does. */
+export type ReadConfiguration = (key: string) => unknown;
+
+const MODES: readonly string[] = ['memory', 'redis', 'disk'] satisfies StateManagerMode[];
+const MIN_SECRET_LENGTH = 16;
+// The characters of an HTTP token: what a header or a cookie may be called.
+const HTTP_NAME = /^[\w!#$%&'*+.^`|~-]+$/;
+
+const KEYS = {
+  root: [
+    'mode',
+    'expiration',
+    'lockExpiration',
+    'lockWarningThreshold',
+    'maxHold',
+    'acquireTimeout',
+    'maxWaiters',
+    'drainTimeout',
+    'memory',
+    'redis',
+    'disk',
+    'token',
+  ],
+  memory: ['maxStates'],
+  redis: ['url', 'client', 'keyPrefix', 'leaseHold', 'commandTimeout'],
+  disk: ['path'],
+  token: ['cookie', 'header', 'onMissing', 'secret', 'resolver'],
+} as const;
+
+type Group = 'memory' | 'redis' | 'disk' | 'token';
+
+/**
+ * Brings options, configuration and defaults together.
+ *
+ * @throws {InvalidStateOptionsError} listing everything that is wrong, each with its key, value and rule.
+ * @throws {InvalidStateManagerModeError} the same, when the mode is among it.
+ */
+export function resolveStateOptions(
+  options: StateModuleOptions,
+  readConfiguration: ReadConfiguration,
+): ResolvedStateOptions {
+  const reader = new OptionReader(options, readConfiguration);
+  const explicitMode = reader.mode();
+  // Who says `memory` may have a REDIS_URL in the environment for something else, in whatever form that takes.
+  const wantsRedis = explicitMode === undefined || explicitMode === 'redis';
+  const client = reader.value('redis.client', [], undefined, parseObject, 'a Redis or Cluster of ioredis');
+  const url = reader.value(
+    'redis.url',
+    wantsRedis ? ['STATE_REDIS_URL', 'REDIS_URL'] : [],
+    undefined,
+    parseRedisUrl,
+    'a redis:// or rediss:// URL',
+  );
+  const resolved: ResolvedStateOptions = {
+    mode: explicitMode ?? (url !== undefined || client !== undefined ? 'redis' : 'memory'),
+    expirationMs: reader.duration('expiration', 'STATE_TOKEN_EXPIRATION', '1h', 'positive'),
+    lockExpirationMs: reader.duration('lockExpiration', 'STATE_LOCK_EXPIRATION', '10s', 'positive'),
+    lockWarningThresholdMs: reader.duration(
+      'lockWarningThreshold',
+      'STATE_LOCK_WARNING_THRESHOLD',
+      '1s',
+      'positive',
+    ),
+    maxHoldMs: reader.duration('maxHold', 'STATE_LOCK_MAX_HOLD', '60s', 'positive'),
+    acquireTimeoutMs: reader.duration('acquireTimeout', 'STATE_LOCK_ACQUIRE_TIMEOUT', '30s', 'zero allowed'),
+    maxWaiters: reader.count('maxWaiters', 'STATE_LOCK_MAX_WAITERS', 1_000, 0),
+    drainTimeoutMs: reader.duration('drainTimeout', 'STATE_DRAIN_TIMEOUT', '10s', 'zero allowed'),
+    memory: { maxStates: reader.count('memory.maxStates', 'STATE_MEMORY_MAX_STATES', 1_000_000, 1) },
+    redis: {
+      url,
+      client,
+      keyPrefix:
+        reader.value(
+          'redis.keyPrefix',
+          ['STATE_REDIS_KEY_PREFIX'],
+          'state:',
+          parseText,
+          'a text that is not empty',
+        ) ?? '',
+      leaseHoldMs: reader.duration('redis.leaseHold', 'STATE_REDIS_LEASE_HOLD', 0, 'zero allowed'),
+      commandTimeoutMs: reader.duration(
+        'redis.commandTimeout',
+        'STATE_REDIS_COMMAND_TIMEOUT',
+        '2s',
+        'positive',
+      ),
+    },
+    disk: {
+      path:
+        reader.value('disk.path', ['STATE_DISK_PATH'], '.state', parseText, 'a text that is not empty') ?? '',
+    },
+    token: {
+      cookie:
+        reader.value('token.cookie', ['STATE_TOKEN_COOKIE'], 'state_token', parseHttpName, 'a cookie name') ??
+        '',
+      header: (
+        reader.value(
+          'token.header',
+          ['STATE_TOKEN_HEADER'],
+          'x-state-token',
+          parseHttpName,
+          'a header name',
+        ) ?? ''
+      ).toLowerCase(),
+      onMissing:
+        reader.value<OnMissingToken>(
+          'token.onMissing',
+          ['STATE_TOKEN_ON_MISSING'],
+          'issue',
+          parseOnMissing,
+          "'issue' or 'reject'",
+        ) ?? 'issue',
+      secrets:
+        reader.value(
+          'token.secret',
+          ['STATE_TOKEN_SECRET'],
+          [],
+          parseSecrets,
+          `at least ${MIN_SECRET_LENGTH} characters, or a list of such`,
+          'secret',
+        ) ?? [],
+      resolver: reader.value(
+        'token.resolver',
+        [],
+        undefined,
+        parseResolver,
+        'an injectable class or a function',
+      ),
+    },
+  };
+  reader.requireBelow(
+    ['lockWarningThreshold', resolved.lockWarningThresholdMs],
+    ['lockExpiration', resolved.lockExpirationMs],
+  );
+  reader.throwProblems();
+  return resolved;
+}
+
+class OptionReader {
+  private readonly problems: string[] = [];
+  private modeProblem: string | undefined;
+
+  constructor(
+    private readonly options: StateModuleOptions,
+    private readonly readConfiguration: ReadConfiguration,
+  ) {
+    this.refuseUnknownKeys('', options, KEYS.root);
+    for (const group of ['memory', 'redis', 'disk', 'token'] as const) {
+      if (options[group] !== undefined) this.refuseUnknownKeys(`${group}.`, options[group], KEYS[group]);
+    }
+  }
+
+  mode(): StateManagerMode | undefined {
+    const { source, value } = this.find('mode', ['STATE_MANAGER_MODE']);
+    if (value === undefined) return undefined;
+    if (MODES.includes(value as string)) return value as StateManagerMode;
+    this.modeProblem = `${source}: ${show(value)} is not a state manager mode. Choose one of memory, redis, disk.`;
+    return undefined;
+  }
+
+  duration(
+    key: string,
+    environmentKey: string,
+    otherwise: Duration,
+    range: 'positive' | 'zero allowed',
+  ): number {
+    const parse = (value: unknown) => {
+      const milliseconds = parseDurationMs(value);
+      return milliseconds === 0 && range === 'positive' ? undefined : milliseconds;
+    };
+    const rule = `a ${range === 'positive' ? 'positive ' : ''}duration: milliseconds, or a text such as '250ms', '10s', '1h'`;
+    return this.value(key, [environmentKey], parseDurationMs(otherwise), parse, rule) ?? Number.NaN;
+  }
+
+  count(key: string, environmentKey: string, otherwise: number, least: number): number {
+    const parse = (value: unknown) => {
+      const number = typeof value === 'string' && /^\d+$/.test(value.trim()) ? Number(value) : value;
+      return typeof number === 'number' && Number.isSafeInteger(number) && number >= least
+        ? number
+        : undefined;
+    };
+    return (
+      this.value(key, [environmentKey], otherwise, parse, `a whole number of at least ${least}`) ?? Number.NaN
+    );
+  }
+
+  value<T>(
+    key: string,
+    environmentKeys: readonly string[],
+    otherwise: T | undefined,
+    parse: (value: unknown) => T | undefined,
+    rule: string,
+    kind: 'plain' | 'secret' = 'plain',
+  ): T | undefined {
+    const { source, value } = this.find(key, environmentKeys);
+    if (value === undefined) return otherwise;
+    const parsed = parse(value);
+    if (parsed !== undefined) return parsed;
+    this.problems.push(`${source}: ${kind === 'secret' ? 'the given value' : show(value)} is not ${rule}.`);
+    return otherwise;
+  }
+
+  requireBelow([lowKey, low]: [string, number], [highKey, high]: [string, number]): void {
+    if (low >= high) this.problems.push(`${lowKey}: ${low} ms must be below ${highKey} (${high} ms).`);
+  }
+
+  throwProblems(): void {
+    if (this.modeProblem !== undefined)
+      throw new InvalidStateManagerModeError([this.modeProblem, ...this.problems]);
+    if (this.problems.length > 0) throw new InvalidStateOptionsError(this.problems);
+  }
+
+  /** The first value that is given, and where it was found. An empty environment variable counts as not given. */
+  private find(key: string, environmentKeys: readonly string[]): { source: string; value: unknown } {
+    const [group, name] = key.includes('.') ? (key.split('.') as [Group, string]) : [undefined, key];
+    const holder = (group === undefined ? this.options : this.options[group]) as
+      Record<string, unknown> | undefined;
+    const option = typeof holder === 'object' && holder !== null ? holder[name] : undefined;
+    if (option !== undefined) return { source: key, value: option };
+    for (const source of environmentKeys) {
+      const value = this.readConfiguration(source);
+      if (value !== undefined && value !== '') return { source, value };
+    }
+    return { source: key, value: undefined };
+  }
+
+  private refuseUnknownKeys(prefix: string, options: unknown, known: readonly string[]): void {
+    if (typeof options !== 'object' || options === null) {
+      this.problems.push(
+        `${prefix === '' ? 'options' : prefix.slice(0, -1)}: ${show(options)} is not an object.`,
+      );
+      return;
+    }
+    for (const key of Object.keys(options)) {
+      if (!known.includes(key))
+        this.problems.push(`${prefix}${key}: unknown option. Known ones are ${known.join(', ')}.`);
+    }
+  }
+}
+
+function parseObject(value: unknown): object | undefined {
+  return typeof value === 'object' && value !== null ? value : undefined;
+}
+
+function parseText(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+function parseHttpName(value: unknown): string | undefined {
+  return typeof value === 'string' && HTTP_NAME.test(value) ? value : undefined;
+}
+
+function parseRedisUrl(value: unknown): string | undefined {
+  return typeof value === 'string' && /^rediss?:\/\//.test(value) && URL.canParse(value) ? value : undefined;
+}
+
+function parseOnMissing(value: unknown): OnMissingToken | undefined {
+  return value === 'issue' || value === 'reject' ? value : undefined;
+}
+
+function parseSecrets(value: unknown): readonly string[] | undefined {
+  const secrets: unknown[] = typeof value === 'string' ? value.split(',') : Array.isArray(value) ? value : [];
+  return secrets.length > 0 && secrets.every(isUsableSecret) ? secrets : undefined;
+}
+
+function isUsableSecret(secret: unknown): secret is string {
+  return typeof secret === 'string' && secret.length >= MIN_SECRET_LENGTH;
+}
+
+function parseResolver(value: unknown): StateTokenResolverOption | undefined {
+  if (typeof value !== 'function') return undefined;
+  const isClass = Function.prototype.toString.call(value).startsWith('class');
+  return !isClass || isResolverClass(value) ? (value as StateTokenResolverOption) : undefined;
+}
+
+/** Whether a resolver option is a class with a `resolve` method, and not a function. */
+export function isResolverClass(resolver: unknown): boolean {
+  return typeof (resolver as { prototype?: { resolve?: unknown } }).prototype?.resolve === 'function';
+}
+
+function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.replace(/\/\/[^@/]*@/, '//***@'));
+  return typeof value === 'object' && value !== null
+    ? `a value of type ${Array.isArray(value) ? 'array' : 'object'}`
+    : String(value);
+}

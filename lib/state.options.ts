@@ -1,0 +1,123 @@
+import type { ExecutionContext, Type } from '@nestjs/common';
+import type { Duration } from './internal/duration.js';
+import type { StateTokenResolver } from './injection/state-token.resolver.js';
+import type { StateManagerMode } from './managers/state.manager.js';
+
+/** What names the ident of a request: an injectable class, or a function of the execution context. */
+export type StateTokenResolverOption =
+  Type<Pick<StateTokenResolver, 'resolve'>> | ((context: ExecutionContext) => string | Promise<string>);
+
+/** What becomes of an HTTP request without a token: it is issued one in a cookie, or refused with 401. */
+export type OnMissingToken = 'issue' | 'reject';
+
+/** Settings of the memory manager. */
+export interface MemoryStateOptions {
+  /**
+   * The most states this process keeps. Beyond it the longest idle unlocked ident is evicted, with an event and a
+   * warning: a bound on memory, not a cache size to tune. Environment: `STATE_MEMORY_MAX_STATES`.
+   *
+   * @default 1000000
+   */
+  maxStates?: number;
+}
+
+/** Settings of the redis manager. */
+export interface RedisStateOptions {
+  /** Where the server is. Environment: `STATE_REDIS_URL`, then `REDIS_URL`. Configured without a `mode`, it selects redis. */
+  url?: string;
+  /** A ready ioredis `Redis` or `Cluster`; it is never closed by the library. */
+  client?: object;
+  /** What every key starts with. Environment: `STATE_REDIS_KEY_PREFIX`. @default 'state:' */
+  keyPrefix?: string;
+  /** How long lock and state stay in this process between turns; 0 is off. Environment: `STATE_REDIS_LEASE_HOLD`. @default 0 */
+  leaseHold?: Duration;
+  /** Bound of every call to the server. Environment: `STATE_REDIS_COMMAND_TIMEOUT`. @default '2s' */
+  commandTimeout?: Duration;
+}
+
+/** Settings of the disk manager. */
+export interface DiskStateOptions {
+  /** The folder of the store. Environment: `STATE_DISK_PATH`. @default '.state' */
+  path?: string;
+}
+
+/** Where the ident of a client comes from. */
+export interface StateTokenOptions {
+  /** The cookie that carries it. Environment: `STATE_TOKEN_COOKIE`. @default 'state_token' */
+  cookie?: string;
+  /** The header that carries it, before the cookie. Environment: `STATE_TOKEN_HEADER`. @default 'x-state-token' */
+  header?: string;
+  /**
+   * `issue` sets a new random one as an HttpOnly, SameSite=Lax cookie; `reject` answers 401. Gateways and microservices
+   * cannot set cookies and always refuse. Environment: `STATE_TOKEN_ON_MISSING`.
+   *
+   * @default 'issue'
+   */
+  onMissing?: OnMissingToken;
+  /**
+   * Signs the idents of clients; an unsigned or forged one is refused with 401. At least 16 characters. With several,
+   * the first one signs and all are accepted. Environment: `STATE_TOKEN_SECRET`, several separated by commas.
+   */
+  secret?: string | readonly string[];
+  /** Replaces all of the above. @default the {@link StateTokenResolver} */
+  resolver?: StateTokenResolverOption;
+}
+
+/**
+ * Options of `StateModule.forRoot()`. Each wins over its environment key, which wins over the default.
+ */
+export interface StateModuleOptions {
+  /**
+   * Where states live. An explicit mode always wins over a configured Redis URL; there is never a silent fallback.
+   * Environment: `STATE_MANAGER_MODE`.
+   *
+   * @default 'redis' when a Redis URL or client is configured, else 'memory'
+   */
+  mode?: StateManagerMode;
+  /** Idle time after which all states of an ident are gone. Every use restarts it. Environment: `STATE_TOKEN_EXPIRATION`. @default '1h' */
+  expiration?: Duration;
+  /** How long a lock outlives a process that died. Environment: `STATE_LOCK_EXPIRATION`. @default '10s' */
+  lockExpiration?: Duration;
+  /** A turn held longer is warned of, once a minute for each handler. Below `lockExpiration`. Environment: `STATE_LOCK_WARNING_THRESHOLD`. @default '1s' */
+  lockWarningThreshold?: Duration;
+  /** The longest one turn may hold its lock; then it is lost and cannot commit. Environment: `STATE_LOCK_MAX_HOLD`. @default '60s' */
+  maxHold?: Duration;
+  /** The longest wait for a lock; 0 tries once. Environment: `STATE_LOCK_ACQUIRE_TIMEOUT`. @default '30s' */
+  acquireTimeout?: Duration;
+  /** The most callers queued for one ident. Environment: `STATE_LOCK_MAX_WAITERS`. @default 1000 */
+  maxWaiters?: number;
+  /** How long shutdown waits for open turns. Environment: `STATE_DRAIN_TIMEOUT`. @default '10s' */
+  drainTimeout?: Duration;
+  memory?: MemoryStateOptions;
+  redis?: RedisStateOptions;
+  disk?: DiskStateOptions;
+  token?: StateTokenOptions;
+}
+
+/** The options in force: complete, checked, durations in milliseconds. */
+export interface ResolvedStateOptions {
+  readonly mode: StateManagerMode;
+  readonly expirationMs: number;
+  readonly lockExpirationMs: number;
+  readonly lockWarningThresholdMs: number;
+  readonly maxHoldMs: number;
+  readonly acquireTimeoutMs: number;
+  readonly maxWaiters: number;
+  readonly drainTimeoutMs: number;
+  readonly memory: { readonly maxStates: number };
+  readonly redis: {
+    readonly url: string | undefined;
+    readonly client: object | undefined;
+    readonly keyPrefix: string;
+    readonly leaseHoldMs: number;
+    readonly commandTimeoutMs: number;
+  };
+  readonly disk: { readonly path: string };
+  readonly token: {
+    readonly cookie: string;
+    readonly header: string;
+    readonly onMissing: OnMissingToken;
+    readonly secrets: readonly string[];
+    readonly resolver: StateTokenResolverOption | undefined;
+  };
+}

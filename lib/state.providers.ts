@@ -1,0 +1,73 @@
+import type { FactoryProvider, Provider } from '@nestjs/common';
+import { ConfigService } from '@nestjs/config';
+import { ModuleRef } from '@nestjs/core';
+import { SchedulerRegistry } from '@nestjs/schedule';
+import { RequestStates } from './injection/request-states.js';
+import { StateHandlerExplorer } from './injection/state-handler.explorer.js';
+import { StateTokenResolver } from './injection/state-token.resolver.js';
+import { StateGuard } from './injection/state.guard.js';
+import { StateInterceptor } from './injection/state.interceptor.js';
+import { MemoryStateManager } from './managers/memory/memory-state.manager.js';
+import { StateManager } from './managers/state.manager.js';
+import { STATE_OPTIONS } from './state.constants.js';
+import { InvalidStateManagerModeError } from './state.errors.js';
+import { STATE_MODULE_OPTIONS } from './state.module-definition.js';
+import type { ResolvedStateOptions, StateModuleOptions } from './state.options.js';
+import { resolveStateOptions } from './state.options.resolve.js';
+
+const optionsProvider: FactoryProvider<ResolvedStateOptions> = {
+  provide: STATE_OPTIONS,
+  inject: [STATE_MODULE_OPTIONS, { token: ConfigService, optional: true }],
+  useFactory: (options: StateModuleOptions | undefined, configuration: ConfigService | undefined) => {
+    // Without a ConfigModule to ask, one of our own still reads the environment.
+    const service = configuration ?? new ConfigService();
+    return resolveStateOptions(options ?? {}, (key) => service.get<unknown>(key));
+  },
+};
+
+const managerProvider: FactoryProvider<StateManager> = {
+  provide: StateManager,
+  inject: [STATE_OPTIONS, ModuleRef],
+  useFactory: (options: ResolvedStateOptions, moduleRef: ModuleRef) => {
+    if (options.mode === 'memory') {
+      let schedulers: SchedulerRegistry | undefined;
+      return new MemoryStateManager(options, () => (schedulers ??= schedulerRegistryOf(moduleRef)));
+    }
+    throw new InvalidStateManagerModeError([
+      `mode: the ${options.mode} manager is not part of this version. Set \`mode\` (STATE_MANAGER_MODE) to memory.`,
+    ]);
+  },
+};
+
+/** Everything `StateModule` provides. */
+export const STATE_PROVIDERS: Provider[] = [
+  optionsProvider,
+  managerProvider,
+  StateTokenResolver,
+  RequestStates,
+  StateGuard,
+  StateInterceptor,
+  StateHandlerExplorer,
+];
+
+/** What of it the application can inject. */
+export const STATE_EXPORTS = [
+  STATE_OPTIONS,
+  StateManager,
+  StateTokenResolver,
+  RequestStates,
+  StateGuard,
+  StateInterceptor,
+];
+
+/**
+ * The application's registry when it has imported ScheduleModule, else one nobody else sees. Importing that module
+ * from here would run every cron job of the application twice.
+ */
+function schedulerRegistryOf(moduleRef: ModuleRef): SchedulerRegistry {
+  try {
+    return moduleRef.get(SchedulerRegistry, { strict: false });
+  } catch {
+    return new SchedulerRegistry();
+  }
+}

@@ -1,0 +1,13 @@
+import { Module } from '@nestjs/common';
+import { StateModule } from 'nestjs-state';
+import { CounterController } from './counter.controller.js';
+import { CounterGateway } from './counter.gateway.js';
+import { CounterView } from './counter.view.js';
+import { PageController } from './page.controller.js';
+
+@Module({
+  imports: [StateModule.forRoot()],
+  controllers: [CounterController, PageController],
+  providers: [CounterGateway, CounterView],
+})
+export class AppModule {}

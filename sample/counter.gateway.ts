@@ -1,0 +1,15 @@
+import { SubscribeMessage, WebSocketGateway } from '@nestjs/websockets';
+import { InjectState, StateIdent } from 'nestjs-state';
+import { CounterState } from './counter.state.js';
+import { CounterView, type CounterAnswer } from './counter.view.js';
+
+@WebSocketGateway()
+export class CounterGateway {
+  constructor(private readonly view: CounterView) {}
+
+  @SubscribeMessage('increment')
+  increment(@InjectState() counter: CounterState, @StateIdent() token: string): CounterAnswer {
+    counter.increment();
+    return this.view.answer(counter, token);
+  }
+}
