@@ -1,20 +1,23 @@
 import { parseDurationMs, type Duration } from './internal/duration.js';
 import type { StateManagerMode } from './managers/state.manager.js';
 import { InvalidStateManagerModeError, InvalidStateOptionsError } from './state.errors.js';
-import type {
-  OnMissingToken,
-  ResolvedStateOptions,
-  StateModuleOptions,
-  StateTokenResolverOption,
-} from './state.options.js';
+import type { OnMissingToken, ResolvedStateOptions, StateModuleOptions } from './state.options.js';
+import {
+  MIN_SECRET_LENGTH,
+  parseHttpName,
+  parseObject,
+  parseOnMissing,
+  parseRedisUrl,
+  parseResolver,
+  parseSecrets,
+  parseText,
+  show,
+} from './state.options.parsers.js';
 
 /** Reads one configuration value, as `ConfigService.get` does. */
 export type ReadConfiguration = (key: string) => unknown;
 
 const MODES: readonly string[] = ['memory', 'redis', 'disk'] satisfies StateManagerMode[];
-const MIN_SECRET_LENGTH = 16;
-// The characters of an HTTP token: what a header or a cookie may be called.
-const HTTP_NAME = /^[\w!#$%&'*+.^`|~-]+$/;
 
 const KEYS = {
   root: [
@@ -246,51 +249,4 @@ class OptionReader {
         this.problems.push(`${prefix}${key}: unknown option. Known ones are ${known.join(', ')}.`);
     }
   }
-}
-
-function parseObject(value: unknown): object | undefined {
-  return typeof value === 'object' && value !== null ? value : undefined;
-}
-
-function parseText(value: unknown): string | undefined {
-  return typeof value === 'string' && value !== '' ? value : undefined;
-}
-
-function parseHttpName(value: unknown): string | undefined {
-  return typeof value === 'string' && HTTP_NAME.test(value) ? value : undefined;
-}
-
-function parseRedisUrl(value: unknown): string | undefined {
-  return typeof value === 'string' && /^rediss?:\/\//.test(value) && URL.canParse(value) ? value : undefined;
-}
-
-function parseOnMissing(value: unknown): OnMissingToken | undefined {
-  return value === 'issue' || value === 'reject' ? value : undefined;
-}
-
-function parseSecrets(value: unknown): readonly string[] | undefined {
-  const secrets: unknown[] = typeof value === 'string' ? value.split(',') : Array.isArray(value) ? value : [];
-  return secrets.length > 0 && secrets.every(isUsableSecret) ? secrets : undefined;
-}
-
-function isUsableSecret(secret: unknown): secret is string {
-  return typeof secret === 'string' && secret.length >= MIN_SECRET_LENGTH;
-}
-
-function parseResolver(value: unknown): StateTokenResolverOption | undefined {
-  if (typeof value !== 'function') return undefined;
-  const isClass = Function.prototype.toString.call(value).startsWith('class');
-  return !isClass || isResolverClass(value) ? (value as StateTokenResolverOption) : undefined;
-}
-
-/** Whether a resolver option is a class with a `resolve` method, and not a function. */
-export function isResolverClass(resolver: unknown): boolean {
-  return typeof (resolver as { prototype?: { resolve?: unknown } }).prototype?.resolve === 'function';
-}
-
-function show(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.replace(/\/\/[^@/]*@/, '//***@'));
-  return typeof value === 'object' && value !== null
-    ? `a value of type ${Array.isArray(value) ? 'array' : 'object'}`
-    : String(value);
 }

@@ -1,15 +1,17 @@
 import { Inject, Injectable, type ExecutionContext, type OnModuleInit, type Type } from '@nestjs/common';
-import { ModuleRef } from '@nestjs/core';
+import { HttpAdapterHost, ModuleRef } from '@nestjs/core';
 import type { Immutable } from 'immer';
+import type { LockingStateManager } from '../managers/locking-state.manager.js';
 import { StateManager } from '../managers/state.manager.js';
 import { STATE_OPTIONS } from '../state.constants.js';
-import type { ResolvedStateOptions } from '../state.options.js';
-import { isResolverClass } from '../state.options.resolve.js';
+import type { ResolvedStateOptions, StateTokenResolverOption } from '../state.options.js';
+import { isResolverClass } from '../state.options.parsers.js';
 import { StateToken } from '../state.token.js';
 import { Disconnects } from './disconnects.js';
 import { injectedParameters } from './injected-state.js';
 import { RequestTurn, type RequestTurnHost } from './request-turn.js';
 import { StateTokenResolver } from './state-token.resolver.js';
+import { toTransportError } from './transport-errors.js';
 
 type Resolver = Pick<StateTokenResolver, 'resolve'>;
 
@@ -27,35 +29,43 @@ interface Known {
 export class RequestStates implements RequestTurnHost, OnModuleInit {
   readonly disconnects = new Disconnects();
   private readonly known = new WeakMap<object, Known>();
-  private resolver: Resolver;
+  private resolver: Resolver | undefined;
+  private creatingResolver: Promise<Resolver> | undefined;
 
   constructor(
-    @Inject(StateManager) readonly manager: StateManager,
+    @Inject(StateManager) readonly manager: LockingStateManager,
     @Inject(STATE_OPTIONS) private readonly options: ResolvedStateOptions,
-    @Inject(StateTokenResolver) defaultResolver: StateTokenResolver,
+    @Inject(StateTokenResolver) private readonly defaultResolver: StateTokenResolver,
     @Inject(ModuleRef) private readonly moduleRef: ModuleRef,
-  ) {
-    this.resolver = defaultResolver;
-  }
+    @Inject(HttpAdapterHost) private readonly adapterHost: HttpAdapterHost,
+  ) {}
 
   async onModuleInit(): Promise<void> {
-    const { resolver } = this.options.token;
-    if (resolver === undefined) return;
-    this.resolver = isResolverClass(resolver)
-      ? await this.instanceOf(resolver as Type<Resolver>)
-      : { resolve: resolver as Resolver['resolve'] };
+    // A resolver that cannot be created keeps the application from starting.
+    this.resolver = await this.configuredResolver();
   }
 
   /**
    * The committed state, immutable, that the handler of `context` gets injected, or that of the client where the
    * handler has no parameter of that class. Never waits.
    *
-   * @throws {InvalidStateTokenError} when the request has no usable token, or `cls` is no state class.
+   * @throws {HttpException} (`WsException`, `RpcException`) what `StateGuard` would answer when the request has no usable
+   * token or the store is silent. @throws {InvalidStateTokenError} when `cls` is no state class.
    */
   async get<T>(context: ExecutionContext, cls: Type<T>): Promise<Immutable<T>> {
     const parameter = injectedParameters(context.getHandler())?.find(({ type }) => type === cls);
-    const ident = await this.turnOf(context).identOf(parameter?.ident);
-    return this.manager.getState(new StateToken(ident, cls));
+    try {
+      const ident = await this.turnOf(context).identOf(parameter?.ident);
+      return await this.manager.getState(new StateToken(ident, cls));
+    } catch (error) {
+      // A guard that asks before StateGuard has had its say would turn a missing token into a 500.
+      throw await this.explain(error, context);
+    }
+  }
+
+  /** @internal What the client is told of `error`. */
+  explain(error: unknown, context: ExecutionContext): Promise<unknown> {
+    return toTransportError(error, context, this.adapterHost.httpAdapter);
   }
 
   /** @internal The turn of the request, or `undefined` when its handler has no state injected. */
@@ -65,7 +75,9 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
 
   /** @internal */
   resolve(context: ExecutionContext): string | Promise<string> {
-    return this.resolver.resolve(context);
+    if (this.resolver !== undefined) return this.resolver.resolve(context);
+    // A gateway with a port of its own can be asked before the module is initialised.
+    return this.configuredResolver().then((resolver) => resolver.resolve(context));
   }
 
   private turnOf(context: ExecutionContext): RequestTurn {
@@ -82,12 +94,18 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
     return turn;
   }
 
-  private async instanceOf(resolver: Type<Resolver>): Promise<Resolver> {
+  private configuredResolver(): Promise<Resolver> {
+    return (this.creatingResolver ??= this.createResolver(this.options.token.resolver));
+  }
+
+  private async createResolver(resolver: StateTokenResolverOption | undefined): Promise<Resolver> {
+    if (resolver === undefined) return this.defaultResolver;
+    if (!isResolverClass(resolver)) return { resolve: resolver as Resolver['resolve'] };
     try {
-      return this.moduleRef.get(resolver, { strict: false });
+      return this.moduleRef.get(resolver as Type<Resolver>, { strict: false });
     } catch {
       // It is nobody's provider, so it is ours.
-      return this.moduleRef.create(resolver);
+      return this.moduleRef.create(resolver as Type<Resolver>);
     }
   }
 }

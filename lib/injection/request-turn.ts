@@ -1,37 +1,33 @@
 import type { ExecutionContext } from '@nestjs/common';
 import { assertIdent } from '../internal/ident.js';
+import type { LockingStateManager } from '../managers/locking-state.manager.js';
 import type { ManagedTurn } from '../managers/managed-turn.js';
-import type { StateManager } from '../managers/state.manager.js';
-import { enclosingFrame, runInFrame, type TurnFrame } from '../managers/turn-scope.js';
+import { currentFrame, runInFrame, type TurnFrame } from '../managers/turn-scope.js';
 import { StateToken } from '../state.token.js';
 import type { Disconnects } from './disconnects.js';
+import { HandlerTurns } from './handler-turns.js';
 import { definitionOfParameter, type IdentOfContext, type InjectedParameter } from './injected-state.js';
 import { ClientLeftError } from './transport-errors.js';
 
 /** What a request's turn needs of the module. */
 export interface RequestTurnHost {
-  readonly manager: StateManager;
+  readonly manager: LockingStateManager;
   readonly disconnects: Disconnects;
   /** The ident of the client. */
   resolve(context: ExecutionContext): string | Promise<string>;
 }
 
-/** `held`: open, and given back unless claimed in this event-loop turn. `claimed`: the interceptor will end it. */
-type Status = 'closed' | 'opening' | 'held' | 'claimed' | 'ended';
-
 /**
- * The turns of one request: one for each ident its handler changes.
+ * What a request has injected: its idents, and the turns it is about to use.
  *
- * Guarantee: between the guard that opens them and the interceptor that claims them they are held for one event-loop
- * turn at most, so whatever comes between, or never comes, leaves no lock behind.
+ * Guarantee: between the guard that opens them and the interceptor that claims them turns are held for one event-loop
+ * turn at most, so whatever comes between, or never comes, leaves no lock behind. Cost: where idents are found and
+ * locks are free without waiting, nothing here is asynchronous, and nothing is created for waiting.
  */
 export class RequestTurn {
-  private status: Status = 'closed';
-  private turns: ManagedTurn[] = [];
-  private readonly idents = new Map<IdentOfContext | undefined, Promise<string>>();
+  private held: HandlerTurns | undefined;
   private handingBack: NodeJS.Immediate | undefined;
-  private opening: Promise<void> | undefined;
-  private waiting: AbortController | undefined;
+  private readonly idents = new Map<IdentOfContext | undefined, string | Promise<string>>();
 
   constructor(
     private readonly host: RequestTurnHost,
@@ -40,127 +36,98 @@ export class RequestTurn {
     private readonly label: string,
   ) {}
 
+  /** Whether the running code is in the handler, or in an interceptor inside of another one of ours. */
+  get isEntered(): boolean {
+    return currentFrame()?.request === this;
+  }
+
   /** For the guard: opens the turns, to be claimed soon. Does nothing when they are open. */
-  async open(): Promise<void> {
-    if (this.status === 'opening') return this.opening;
-    if (this.status === 'held' || this.status === 'claimed') return;
-    this.status = 'opening';
-    this.opening = this.acquire();
-    try {
-      await this.opening;
-      // A guard later in the chain may refuse, or take its time: nobody then tells us, so the turns end by themselves.
-      this.status = 'held';
-      this.handingBack = setImmediate(() => this.handBack());
-    } catch (error) {
-      this.status = 'closed';
-      throw error;
-    } finally {
-      this.opening = undefined;
-    }
+  open(): void | Promise<void> {
+    if (this.held !== undefined) return undefined;
+    const turns = this.acquire(() => new AbortController());
+    return turns instanceof Promise ? turns.then((opened) => this.hold(opened)) : this.hold(turns);
   }
 
-  /** For the interceptor: from here on the caller ends the turns. Opens them again if they were given back. */
-  claim(): void | Promise<void> {
-    if (this.status === 'held') {
-      clearImmediate(this.handingBack);
-      this.status = 'claimed';
-      return undefined;
-    }
-    return this.reclaim();
+  /**
+   * For the interceptor: the turns that a guard has opened, or new ones if they were given back or had their run. From
+   * here on the caller ends them. `waiting` is asked for when they have to be waited for, and aborts the wait.
+   */
+  claim(waiting: () => AbortController): HandlerTurns | Promise<HandlerTurns> {
+    const { held } = this;
+    if (held === undefined) return this.acquire(waiting);
+    clearImmediate(this.handingBack);
+    this.held = undefined;
+    return held;
   }
 
-  /** Whoever was waiting in {@link claim} does not want the turns any more. */
-  cancel(): void {
-    this.waiting?.abort(new ClientLeftError());
+  /** The frame a handler runs in: inside `turns`, with the values of its parameters. */
+  enter(turns: HandlerTurns): TurnFrame | Promise<TurnFrame> {
+    const values = this.parameters.map((parameter) => this.valueOf(parameter, turns));
+    return values.some(isPromise)
+      ? Promise.all(values).then((done) => this.frameOf(turns, done))
+      : this.frameOf(turns, values);
   }
 
-  /** What the handler gets for its parameters, and the frame its code runs in. The turns are claimed. */
-  async enter(): Promise<TurnFrame> {
-    const injected = new Map<number, unknown>();
-    for (const parameter of this.parameters) {
-      injected.set(parameter.index, await this.valueOf(parameter, await this.identOf(parameter.ident)));
-    }
-    let frame: TurnFrame = { turn: undefined, outer: enclosingFrame() };
-    for (const turn of this.turns) frame = { turn, outer: frame };
-    return { ...frame, injected };
-  }
-
-  /** Commits all turns, or none, and returns what `result` is to the client. */
-  commit(result: unknown): unknown {
-    this.status = 'ended';
-    const { turns } = this;
-    const [first] = turns;
-    if (first === undefined) return result;
-    if (turns.length === 1) return first.settle(result);
-    let settled = result;
-    try {
-      for (const turn of turns) settled = turn.prepare(settled, true);
-      for (const turn of turns) turn.store();
-    } catch (error) {
-      this.rollback();
-      throw error;
-    }
-    return settled;
-  }
-
-  /** Rolls back whatever is open. */
-  rollback(): void {
-    this.status = 'ended';
-    for (const turn of this.turns) turn.abandon();
-  }
-
-  /** Calls `onLost` if one of the turns loses its lock. */
-  whenLost(onLost: () => void): void {
-    for (const turn of this.turns) turn.signal.addEventListener('abort', onLost, { once: true });
-  }
-
-  /** The ident that `identOf` finds, or the client's own; resolved once for the request. */
-  identOf(identOf: IdentOfContext | undefined): Promise<string> {
+  /** The ident that `identOf` finds, or the client's own; looked for once in a request. */
+  identOf(identOf: IdentOfContext | undefined): string | Promise<string> {
     let ident = this.idents.get(identOf);
     if (ident === undefined) {
-      ident = this.findIdent(identOf);
+      const found = identOf === undefined ? this.host.resolve(this.context) : identOf(this.context);
+      ident = isPromise(found) ? found.then(checked) : checked(found);
       this.idents.set(identOf, ident);
     }
     return ident;
   }
 
-  private async reclaim(): Promise<void> {
-    await this.open();
-    clearImmediate(this.handingBack);
-    this.status = 'claimed';
+  private hold(turns: HandlerTurns): void {
+    this.held = turns;
+    // A guard later in the chain may refuse, or take its time: nobody then tells us, so the turns end by themselves.
+    this.handingBack = setImmediate(() => {
+      this.held?.rollback();
+      this.held = undefined;
+    });
   }
 
-  private handBack(): void {
-    if (this.status !== 'held') return;
-    this.rollback();
-    this.turns = [];
-    this.status = 'closed';
+  private acquire(waiting: () => AbortController): HandlerTurns | Promise<HandlerTurns> {
+    const idents = this.parameters
+      .filter(({ type, readonly }) => type !== undefined && !readonly)
+      .map(({ ident }) => this.identOf(ident));
+    return idents.some(isPromise)
+      ? this.acquireInOrder(waiting(), idents)
+      : (this.acquireAtOnce(idents as string[]) ?? this.acquireInOrder(waiting(), idents));
   }
 
-  private async acquire(): Promise<void> {
-    // One order for everybody, so that two handlers with the same two idents cannot wait for each other.
-    const locked = new Set<string>();
-    for (const { type, readonly, ident: identOf } of this.parameters) {
-      const ident = await this.identOf(identOf);
-      if (type !== undefined && !readonly) locked.add(ident);
-    }
+  /** All turns, or `undefined` when a lock is not free. */
+  private acquireAtOnce(idents: readonly string[]): HandlerTurns | undefined {
     const turns: ManagedTurn[] = [];
-    const waiting = new AbortController();
-    this.waiting = waiting;
+    for (const ident of inOrder(idents)) {
+      const turn = this.host.manager.tryOpenTurn(ident, this.label);
+      if (turn === undefined) {
+        new HandlerTurns(turns).rollback();
+        return undefined;
+      }
+      turns.push(turn);
+    }
+    return new HandlerTurns(turns);
+  }
+
+  private async acquireInOrder(
+    waiting: AbortController,
+    idents: readonly (string | Promise<string>)[],
+  ): Promise<HandlerTurns> {
+    const turns: ManagedTurn[] = [];
     const stopWatching = this.host.disconnects.watch(this.context, () =>
       waiting.abort(new ClientLeftError()),
     );
     try {
-      for (const ident of [...locked].sort()) {
+      for (const ident of inOrder(await Promise.all(idents)))
         turns.push(await this.openTurn(ident, waiting.signal));
-      }
-      this.turns = turns;
+      return new HandlerTurns(turns);
     } catch (error) {
-      for (const turn of turns) turn.abandon();
+      new HandlerTurns(turns).rollback();
       throw error;
     } finally {
       stopWatching();
-      this.waiting = undefined;
     }
   }
 
@@ -170,18 +137,37 @@ export class RequestTurn {
     return (await runInFrame(undefined, open, undefined, undefined)) as ManagedTurn;
   }
 
-  private async valueOf(parameter: InjectedParameter, ident: string): Promise<unknown> {
-    if (parameter.type === undefined) return ident;
-    if (parameter.readonly) return this.host.manager.getState(new StateToken(ident, parameter.type));
-    const turn = this.turns.find((open) => open.ident === ident) as ManagedTurn;
-    return turn.draft(definitionOfParameter(parameter));
+  private valueOf(parameter: InjectedParameter, turns: HandlerTurns): unknown {
+    const ident = this.identOf(parameter.ident);
+    return isPromise(ident)
+      ? ident.then((found) => this.stateOf(parameter, found, turns))
+      : this.stateOf(parameter, ident, turns);
   }
 
-  private async findIdent(identOf: IdentOfContext | undefined): Promise<string> {
-    const ident: unknown = await (identOf === undefined
-      ? this.host.resolve(this.context)
-      : identOf(this.context));
-    assertIdent(ident);
-    return ident;
+  private stateOf(parameter: InjectedParameter, ident: string, turns: HandlerTurns): unknown {
+    if (parameter.type === undefined) return ident;
+    if (parameter.readonly) return this.host.manager.getState(new StateToken(ident, parameter.type));
+    return turns.of(ident).draft(definitionOfParameter(parameter));
   }
+
+  private frameOf(turns: HandlerTurns, values: readonly unknown[]): TurnFrame {
+    return turns.frame(
+      this,
+      new Map(this.parameters.map(({ index }, position) => [index, values[position]])),
+    );
+  }
+}
+
+/** One order for everybody, so that two handlers with the same two idents cannot wait for each other. */
+function inOrder(idents: readonly string[]): string[] {
+  return [...new Set(idents)].toSorted();
+}
+
+function checked(ident: unknown): string {
+  assertIdent(ident);
+  return ident;
+}
+
+function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
+  return value instanceof Promise;
 }

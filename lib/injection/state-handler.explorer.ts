@@ -21,7 +21,7 @@ interface Handler {
 export class StateHandlerExplorer {
   /** @throws {InvalidStateOptionsError} naming every handler whose states cannot be injected. */
   constructor(@Inject(ModulesContainer) modules: ModulesContainer) {
-    const problems: string[] = [];
+    const problems = problemsOfImports(modules);
     const classes = new Map<string, StateDefinition>();
     for (const metatype of metatypesOf(modules)) {
       const handlers = handlersOf(metatype);
@@ -35,6 +35,16 @@ export class StateHandlerExplorer {
     }
     if (problems.length > 0) throw new InvalidStateOptionsError(problems);
   }
+}
+
+function problemsOfImports(modules: ModulesContainer): string[] {
+  const copies = [...modules.values()].filter(({ providers }) => providers.has(StateHandlerExplorer)).length;
+  // Each copy would have states of its own, and which one a module gets would be chance.
+  return copies < 2
+    ? []
+    : [
+        `StateModule is imported ${copies} times with different options. Import it once, in the root module: it is global.`,
+      ];
 }
 
 type Metatype = (new (...args: unknown[]) => unknown) & { prototype: unknown };

@@ -1,7 +1,5 @@
 import { Inject, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
-import { HttpAdapterHost } from '@nestjs/core';
 import { RequestStates } from './request-states.js';
-import { toTransportError } from './transport-errors.js';
 
 /**
  * Finds the ident of a request and takes the lock of its states. `@InjectState()` binds it, after every other guard;
@@ -15,17 +13,21 @@ import { toTransportError } from './transport-errors.js';
  */
 @Injectable()
 export class StateGuard implements CanActivate {
-  constructor(
-    @Inject(RequestStates) private readonly states: RequestStates,
-    @Inject(HttpAdapterHost) private readonly adapterHost: HttpAdapterHost,
-  ) {}
+  constructor(@Inject(RequestStates) private readonly states: RequestStates) {}
 
-  async canActivate(context: ExecutionContext): Promise<boolean> {
+  canActivate(context: ExecutionContext): boolean | Promise<boolean> {
     try {
-      await this.states.injectedTurnOf(context)?.open();
-      return true;
+      const opening = this.states.injectedTurnOf(context)?.open();
+      return (
+        opening === undefined ||
+        opening.then(() => true).catch((error: unknown) => this.refuse(error, context))
+      );
     } catch (error) {
-      throw await toTransportError(error, context, this.adapterHost.httpAdapter);
+      return this.refuse(error, context);
     }
+  }
+
+  private async refuse(error: unknown, context: ExecutionContext): Promise<never> {
+    throw await this.states.explain(error, context);
   }
 }

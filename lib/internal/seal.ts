@@ -42,14 +42,17 @@ export function seal<T>(value: T, options: SealOptions): Sealed<T> {
   }
 }
 
+/** One step into a value: a field, an index, or the key of a map. */
+type PathStep = string | number | { entry: unknown };
+
 class Sealer {
   binary = false;
-  private readonly path: string[] = [];
+  private readonly path: PathStep[] = [];
 
   constructor(private readonly options: SealOptions) {}
 
   private get pathText(): string {
-    return this.options.name + this.path.join('');
+    return this.options.name + this.path.map(showStep).join('');
   }
 
   /** What stands where the walk is now threw while it was read: a revoked draft, a hostile proxy. */
@@ -60,11 +63,8 @@ class Sealer {
   }
 
   seal(value: unknown, base: unknown): unknown {
-    if (typeof value !== 'object') {
-      if (typeof value === 'function' || typeof value === 'symbol') this.refuse(`is a ${typeof value}`);
-      return value;
-    }
-    if (value === null || value === base) return value;
+    if (typeof value === 'function' || typeof value === 'symbol') return this.refuse(`is a ${typeof value}`);
+    if (isPrimitive(value) || value === base) return value;
     if (this.path.length > MAX_DEPTH) this.refuse(`is circular, or deeper than ${MAX_DEPTH} levels`);
     // The draft of another state: it dies with its own turn, so its content has to be taken now.
     if (isDraft(value) && !this.options.thaw) return this.sealObject(current(value), undefined, true);
@@ -90,20 +90,18 @@ class Sealer {
   private sealFields(value: object, prototype: object, base: unknown, copy: boolean): object {
     const fields = value as Record<string, unknown>;
     const baseFields = base as Record<string, unknown> | undefined;
-    const isRoot = this.path.length === 0;
     // Reading an accessor would run foreign code in the middle of a commit, and each store would keep something else
     // of it. A root with a base is Immer's own copy, which has none.
-    const isTrusted = isRoot && base !== undefined;
+    const isTrusted = this.path.length === 0 && base !== undefined;
     let target = copy ? (Object.create(prototype) as Record<string, unknown>) : fields;
     for (const symbol of Object.getOwnPropertySymbols(value)) {
-      if (symbol !== immerable) this.refuseAt(`[${String(symbol)}]`, 'has a symbol for a key');
+      if (symbol !== immerable) this.refuseAt({ entry: symbol }, 'has a symbol for a key');
     }
     for (const key of Object.keys(fields)) {
-      const step = isRoot || IDENTIFIER.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`;
-      if (key === '__proto__') this.refuseAt(step, 'has a forbidden key');
-      if (!isTrusted && isAccessor(fields, key)) this.refuseAt(step, 'is an accessor, not a value');
+      if (key === '__proto__') this.refuseAt(key, 'has a forbidden key');
+      if (!isTrusted && isAccessor(fields, key)) this.refuseAt(key, 'is an accessor, not a value');
       const child = fields[key];
-      const sealed = this.sealAt(step, child, baseFields?.[key]);
+      const sealed = isPrimitive(child) ? child : this.sealAt(key, child, baseFields?.[key]);
       if (target !== fields) target[key] = sealed;
       else if (sealed !== child) {
         if (Object.isFrozen(fields)) target = Object.assign(Object.create(prototype) as object, fields);
@@ -119,14 +117,16 @@ class Sealer {
     let target = copy ? [] : (value as unknown[]);
     for (let index = 0; index < value.length; index += 1) {
       const item = value[index];
-      if (item === undefined && !(index in value)) this.refuseAt(`[${index}]`, 'is a hole in an array');
+      if (item === undefined && !(index in value)) this.refuseAt(index, 'is a hole in an array');
       let sealed = item;
-      if (baseItems === undefined) {
-        sealed = this.sealAt(`[${index}]`, item, undefined);
+      if (isPrimitive(item)) {
+        // Nothing to look into.
+      } else if (baseItems === undefined) {
+        sealed = this.sealAt(index, item, undefined);
       } else if (item !== baseItems[index]) {
         // After a splice every item stands elsewhere: those of the base are good wherever they stand.
         known ??= new Set(baseItems);
-        if (!known.has(item)) sealed = this.sealAt(`[${index}]`, item, baseItems[index]);
+        if (!known.has(item)) sealed = this.sealAt(index, item, baseItems[index]);
       }
       if (target !== value) target[index] = sealed;
       else if (sealed !== item) {
@@ -142,8 +142,8 @@ class Sealer {
     const entries: [unknown, unknown][] = [];
     let replaced = copy;
     for (const [key, item] of value) {
-      const step = `[${typeof key === 'string' ? JSON.stringify(key) : typeof key}]`;
-      const sealedKey = typeof key === 'object' ? this.sealAt(step, key, undefined) : key;
+      const step = { entry: key };
+      const sealedKey = isPrimitive(key) ? key : this.sealAt(step, key, undefined);
       const sealed = this.sealAt(step, item, baseMap?.get(key));
       replaced ||= sealed !== item || sealedKey !== key;
       entries.push([sealedKey, sealed]);
@@ -155,7 +155,7 @@ class Sealer {
     const items: unknown[] = [];
     let replaced = copy;
     for (const item of value) {
-      const sealed = this.sealAt(`[${items.length}]`, item, undefined);
+      const sealed = this.sealAt(items.length, item, undefined);
       replaced ||= sealed !== item;
       items.push(sealed);
     }
@@ -170,17 +170,19 @@ class Sealer {
   }
 
   private freeze<C extends object>(container: C): C {
-    return this.options.thaw || Object.isFrozen(container) ? container : freeze(container);
+    if (this.options.thaw || Object.isFrozen(container)) return container;
+    // Immer's freeze also takes the mutating methods from a Map or a Set, which `Object.freeze` leaves working.
+    return types.isMap(container) || types.isSet(container) ? freeze(container) : Object.freeze(container);
   }
 
-  private sealAt(step: string, value: unknown, base: unknown): unknown {
+  private sealAt(step: PathStep, value: unknown, base: unknown): unknown {
     this.path.push(step);
     const sealed = this.seal(value, base);
     this.path.pop();
     return sealed;
   }
 
-  private refuseAt(step: string, problem: string): never {
+  private refuseAt(step: PathStep, problem: string): never {
     this.path.push(step);
     return this.refuse(problem);
   }
@@ -191,6 +193,19 @@ class Sealer {
       `${problem}. A state may hold plain objects, arrays, Map, Set, Date, typed arrays, primitives and instances of @State() classes.`,
     );
   }
+}
+
+function showStep(step: PathStep): string {
+  if (typeof step === 'number') return `[${step}]`;
+  if (typeof step === 'string') return IDENTIFIER.test(step) ? `.${step}` : `[${JSON.stringify(step)}]`;
+  const { entry } = step;
+  return `[${typeof entry === 'string' ? JSON.stringify(entry) : isPrimitive(entry) || typeof entry === 'symbol' ? String(entry) : 'object'}]`;
+}
+
+function isPrimitive(value: unknown): value is string | number | boolean | bigint | null | undefined {
+  return (
+    value === null || (typeof value !== 'object' && typeof value !== 'function' && typeof value !== 'symbol')
+  );
 }
 
 function isAccessor(fields: object, key: string): boolean {

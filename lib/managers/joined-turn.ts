@@ -18,6 +18,11 @@ export class JoinedTurn implements StateTurn {
     return this.outer.ident;
   }
 
+  /** False once it has been committed or rolled back. */
+  get isRunning(): boolean {
+    return !this.ended;
+  }
+
   get signal(): AbortSignal {
     return this.outer.signal;
   }

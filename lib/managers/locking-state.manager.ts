@@ -7,20 +7,14 @@ import { DeadlineWorker } from '../internal/deadline-worker.js';
 import { parseDurationMs } from '../internal/duration.js';
 import { assertIdent, hashIdent } from '../internal/ident.js';
 import { KeyedMutex } from '../internal/keyed-mutex.js';
-import { seal } from '../internal/seal.js';
+import { stateFields } from '../internal/state-fields.js';
 import type { Snapshot } from '../internal/state-draft.js';
 import type { StateDefinition } from '../internal/state-definition.js';
-import {
-  InvalidStateOptionsError,
-  LockExpiredError,
-  LockTimeoutError,
-  StateManagerClosedError,
-  StateSerializationError,
-  TooManyWaitersError,
-} from '../state.errors.js';
+import { InvalidStateOptionsError, StateManagerClosedError, type LockExpiredError } from '../state.errors.js';
 import type { ResolvedStateOptions } from '../state.options.js';
 import type { StateToken } from '../state.token.js';
 import { JoinedTurn } from './joined-turn.js';
+import { lockExpired, lockTimeout, tooManyWaiters } from './lock-errors.js';
 import { ManagedTurn, type TurnChanges, type TurnHost } from './managed-turn.js';
 import { SlowTurnWarnings } from './slow-turn-warnings.js';
 import { StateEventSource } from './state-event-stream.js';
@@ -89,7 +83,7 @@ export abstract class LockingStateManager
 
   override async setState<T>(token: StateToken<T>, state: T): Promise<void> {
     const { definition } = token;
-    const fields = this.fieldsOf(definition, state);
+    const fields = stateFields(definition, state);
     const turn = await this.begin(token.ident, { label: `${definition.name} (setState)` });
     try {
       turn.replace(definition, fields);
@@ -119,7 +113,8 @@ export abstract class LockingStateManager
       turn.abandon(error);
       throw error;
     }
-    return turn.settle(result);
+    // `mutate` may have ended its turn itself, to do slow work without the lock or to change nothing after all.
+    return turn.isRunning ? turn.settle(result) : result;
   }
 
   override async deleteState(ident: string): Promise<boolean> {
@@ -151,9 +146,10 @@ export abstract class LockingStateManager
 
   releaseTurn(turn: ManagedTurn): void {
     this.leases.remove(turn);
-    this.slowTurns.check(turn, this.clock.nowMs() - turn.openedAtMs);
+    const nowMs = this.clock.nowMs();
+    this.slowTurns.check(turn, nowMs - turn.openedAtMs);
     this.mutex.release(turn.ident, turn);
-    this.lockReleased(turn.ident);
+    this.lockReleased(turn.ident, nowMs);
     if (this.onIdle !== undefined && this.mutex.held === 0) this.onIdle();
   }
 
@@ -164,7 +160,7 @@ export abstract class LockingStateManager
   /** Called when `turn` has got its lock. */
   protected abstract lockAcquired(turn: ManagedTurn): void;
   /** Called when a lock of `ident` was given up; somebody else may hold it by now. */
-  protected abstract lockReleased(ident: string): void;
+  protected abstract lockReleased(ident: string, nowMs: number): void;
 
   protected emit(type: StateEventType, ident: string, states: readonly string[]): void {
     // The hash costs more than a turn: nobody pays for it unless somebody listens.
@@ -176,38 +172,42 @@ export abstract class LockingStateManager
     if (this.lifecycle === 'closed') throw new StateManagerClosedError();
   }
 
+  /** {@link openTurn} where that takes no waiting, else `undefined`. Never joins, takes no signal. For handlers. */
+  tryOpenTurn(ident: string, label: string): ManagedTurn | undefined {
+    const turn = this.createTurn(ident, label);
+    return this.tryEnter(turn) ? turn : undefined;
+  }
+
   /** Opens a turn, or joins the open one of this async context. */
   private begin(ident: string, options?: TurnOptions, label?: string): LocalTurn | Promise<LocalTurn> {
     const outer = findOpenTurn(this, ident);
     if (outer !== undefined) return new JoinedTurn(outer);
+    const turn = this.createTurn(ident, options?.label ?? label, options?.signal);
+    options?.signal?.throwIfAborted();
+    return this.tryEnter(turn) ? turn : this.wait(turn, options);
+  }
+
+  private createTurn(ident: string, label: string | undefined, signal?: AbortSignal): ManagedTurn {
     if (this.lifecycle !== 'open') throw new StateManagerClosedError();
     assertIdent(ident);
-    options?.signal?.throwIfAborted();
-    const turn = new ManagedTurn(this, ident, options?.label ?? label, options?.signal);
-    if (!this.mutex.tryAcquire(ident, turn)) return this.wait(turn, options);
-    this.enter(turn);
-    return turn;
+    return new ManagedTurn(this, ident, label, signal);
+  }
+
+  private tryEnter(turn: ManagedTurn): boolean {
+    const isFree = this.mutex.tryAcquire(turn.ident, turn);
+    if (isFree) this.enter(turn);
+    return isFree;
   }
 
   private async wait(turn: ManagedTurn, options: TurnOptions | undefined): Promise<LocalTurn> {
     const { ident } = turn;
     const { maxWaiters } = this.options;
-    if (this.mutex.waitingFor(ident) >= maxWaiters) {
-      throw new TooManyWaitersError(
-        `${turn.description} was not locked: ${maxWaiters} callers are waiting for the lock of ident #${hashIdent(ident)} already. ` +
-          'Raise `maxWaiters` or make its turns shorter.',
-      );
-    }
+    if (this.mutex.waitingFor(ident) >= maxWaiters) throw tooManyWaiters(turn, maxWaiters);
     const timeoutMs = this.acquireTimeoutMs(options);
     const outcome = await this.mutex.wait(ident, turn, { timeoutMs, signal: options?.signal });
     if (outcome === 'cancelled') throw new StateManagerClosedError();
     if (outcome === 'aborted') throw options?.signal?.reason;
-    if (outcome === 'timed-out') {
-      throw new LockTimeoutError(
-        `${turn.description} was not locked within ${timeoutMs} ms: the lock of ident #${hashIdent(ident)} is ` +
-          `${this.holderOf(ident)}. Raise \`acquireTimeout\` or make its turns shorter.`,
-      );
-    }
+    if (outcome === 'timed-out') throw lockTimeout(turn, timeoutMs, this.holderOf(ident));
     this.enter(turn);
     // The lock was handed over in an earlier tick; since then the caller may have given up, or the module be closing.
     try {
@@ -243,27 +243,9 @@ export abstract class LockingStateManager
     ]);
   }
 
-  private fieldsOf(definition: StateDefinition, state: unknown): object {
-    const { cls, name } = definition;
-    if (typeof state !== 'object' || state === null) {
-      throw new StateSerializationError(
-        name,
-        `is ${state === null ? 'null' : `of type ${typeof state}`}, not a state.`,
-      );
-    }
-    const isPlain = [Object.prototype, null].includes(Object.getPrototypeOf(state) as object | null);
-    // Whatever has the fields of the class becomes an instance of it, as it would be read back from a server.
-    const instance = isPlain ? Object.assign(new cls(), state) : state;
-    if (!(instance instanceof cls))
-      throw new StateSerializationError(name, `is not an instance of ${cls.name}.`);
-    return seal<object>(instance, { name, copy: true }).value;
-  }
-
   private expireLock(turn: ManagedTurn): LockExpiredError {
     const { maxHoldMs } = this.options;
-    const error = new LockExpiredError(
-      `Lock for ${turn.description} was lost after ${maxHoldMs} ms. Raise \`maxHold\` or do the slow work outside the turn.`,
-    );
+    const error = lockExpired(turn, maxHoldMs);
     this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(turn.ident)}).`);
     turn.lose(error);
     this.emit('lock-lost', turn.ident, []);

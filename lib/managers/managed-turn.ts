@@ -213,19 +213,20 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   }
 
   private finishDrafts(result: unknown, alongside: boolean): { changes: TurnChanges; settled: unknown } {
-    const pending = detach(result, this.drafts);
+    const detached = detach(result, this.drafts);
     // One state alone cannot hold a draft of another: its draft can be finished straight away.
     const isAlone = !alongside && this.drafts.length === 1 && this.deleted === undefined;
-    const finished = this.drafts.map((draft) => ({
-      draft,
-      snapshot: isAlone ? draft.finish() : draft.read(),
-    }));
+    const finished: FinishedDraft[] = [];
+    const changed: FinishedDraft[] = [];
+    for (const draft of this.drafts) {
+      const snapshot = isAlone ? draft.finish() : draft.read();
+      const ended = { draft, snapshot };
+      finished.push(ended);
+      if (draft.hasChanged(snapshot)) changed.push(ended);
+    }
     return {
-      changes: {
-        deleteAll: this.deleted !== undefined,
-        changed: finished.filter(({ draft, snapshot }) => draft.hasChanged(snapshot)),
-      },
-      settled: pending.resolve(finished),
+      changes: { deleteAll: this.deleted !== undefined, changed },
+      settled: detached === undefined ? result : detached.resolve(finished),
     };
   }
 

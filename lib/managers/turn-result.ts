@@ -16,10 +16,10 @@ export interface DetachedResult {
 
 /**
  * Takes the drafts out of what a turn returns, before they die: a dead draft in an HTTP response would throw where
- * nobody expects it. Looks into plain objects and arrays; they are copied where they hold a draft, else left alone.
+ * nobody expects it. Looks into plain objects and arrays; they are copied where they hold a draft. `undefined` when there is none in it.
  */
-export function detach(result: unknown, drafts: readonly StateDraft[]): DetachedResult {
-  if (!holdsDraft(result)) return { resolve: () => result };
+export function detach(result: unknown, drafts: readonly StateDraft[]): DetachedResult | undefined {
+  if (!holdsDraft(result)) return undefined;
   const holes: ((finished: readonly FinishedDraft[]) => void)[] = [];
   const copies = new Map<object, object>();
   const copy = (value: unknown, place: (replacement: unknown) => void): void => {

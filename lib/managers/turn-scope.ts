@@ -7,6 +7,8 @@ export interface TurnFrame {
   readonly outer: TurnFrame | undefined;
   /** The arguments an interceptor prepared for the handler it is about to call, by parameter index. */
   readonly injected?: ReadonlyMap<number, unknown>;
+  /** The request they were prepared for. */
+  readonly request?: object;
 }
 
 // One storage for all managers of the process: a frame names its turn, and a turn its manager. It holds nothing

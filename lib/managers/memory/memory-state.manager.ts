@@ -57,7 +57,7 @@ export class MemoryStateManager extends LockingStateManager {
     const entry = this.entries.get(token.ident);
     const snapshot = entry && this.snapshotOf(entry, definition);
     if (entry === undefined || snapshot === undefined) return freshSnapshot(definition).value as Immutable<T>;
-    if (DeadlineQueue.isQueued(entry)) this.touch(entry);
+    if (DeadlineQueue.isQueued(entry)) this.touch(entry, this.clock.nowMs());
     return readable(snapshot, definition.name) as Immutable<T>;
   }
 
@@ -119,14 +119,14 @@ export class MemoryStateManager extends LockingStateManager {
     if (entry !== undefined) this.idle.remove(entry);
   }
 
-  protected lockReleased(ident: string): void {
+  protected lockReleased(ident: string, nowMs: number): void {
     const entry = this.entries.get(ident);
     // The lock may have been handed to a waiter: then its release will come.
-    if (entry !== undefined && this.mutex.ownerOf(ident) === undefined) this.touch(entry);
+    if (entry !== undefined && this.mutex.ownerOf(ident) === undefined) this.touch(entry, nowMs);
   }
 
-  private touch(entry: MemoryEntry): void {
-    this.idle.push(entry, this.clock.nowMs() + this.options.expirationMs);
+  private touch(entry: MemoryEntry, nowMs: number): void {
+    this.idle.push(entry, nowMs + this.options.expirationMs);
     this.expiration.wakeInTime();
   }
 

@@ -1,0 +1,117 @@
+import type { CallHandler } from '@nestjs/common';
+import type { Subscriber, Subscription } from 'rxjs';
+import { runInFrame, type TurnFrame } from '../managers/turn-scope.js';
+import type { HandlerTurns } from './handler-turns.js';
+import type { RequestTurn } from './request-turn.js';
+import { ClientLeftError } from './transport-errors.js';
+
+/** `waiting` for the turns; `running`: the turns are open; `ended`: they are over, a stream may go on. */
+type Phase = 'waiting' | 'running' | 'ended';
+
+/**
+ * One run of a handler, from the claim of its turns to the end of its answer.
+ *
+ * Guarantee: whichever way it ends, and whether or not anybody still listens, its turns end exactly once.
+ */
+export class HandlerRun {
+  private phase: Phase = 'waiting';
+  private hasLeft = false;
+  private hasFailed = false;
+  private waiting: AbortController | undefined;
+  private turns: HandlerTurns | undefined;
+  private handler: Subscription | undefined;
+
+  constructor(
+    private readonly request: RequestTurn,
+    private readonly next: CallHandler,
+    private readonly subscriber: Subscriber<unknown>,
+    private readonly explain: (error: unknown) => Promise<unknown>,
+  ) {}
+
+  start(): void {
+    this.whenDone(
+      () => this.request.claim(() => (this.waiting = new AbortController())),
+      (turns) => this.enter(turns),
+    );
+  }
+
+  /** The caller has stopped listening, or everything has been said. */
+  leave(): void {
+    this.hasLeft = true;
+    if (this.phase === 'waiting') this.waiting?.abort(new ClientLeftError());
+    else if (this.phase === 'ended') this.handler?.unsubscribe();
+    // A handler that runs keeps its turns. If it takes so long that a lock is lost, nothing is left to wait for.
+    else this.turns?.whenLost(() => this.handler?.unsubscribe());
+  }
+
+  private enter(turns: HandlerTurns): void {
+    this.turns = turns;
+    this.whenDone(
+      () => this.request.enter(turns),
+      (frame) => this.run(frame),
+    );
+  }
+
+  private run(frame: TurnFrame): void {
+    // Nobody waits any more, and nothing has been done yet.
+    if (this.hasLeft) return this.turns?.rollback();
+    this.phase = 'running';
+    const handled = runInFrame(frame, () => this.next.handle(), undefined, undefined);
+    this.handler = handled.subscribe({
+      next: (value) => this.emit(value),
+      error: (error: unknown) => this.fail(error),
+      complete: () => this.complete(),
+    });
+    // It may have been over before there was a subscription to end.
+    if (this.hasFailed) this.handler.unsubscribe();
+    return undefined;
+  }
+
+  private emit(value: unknown): void {
+    if (this.phase === 'ended') return this.subscriber.next(value);
+    const isCommitted = this.commit(value, (settled) => this.subscriber.next(settled));
+    if (this.hasLeft || !isCommitted) this.handler?.unsubscribe();
+    return undefined;
+  }
+
+  private complete(): void {
+    if (this.phase === 'ended') this.subscriber.complete();
+    else this.commit(undefined, () => this.subscriber.complete());
+  }
+
+  /** Commits, and says so, or fails. */
+  private commit(value: unknown, say: (settled: unknown) => void): boolean {
+    let settled: unknown;
+    try {
+      settled = this.turns?.commit(value);
+    } catch (error) {
+      this.fail(error);
+      return false;
+    }
+    this.phase = 'ended';
+    say(settled);
+    return true;
+  }
+
+  private fail(error: unknown): void {
+    this.turns?.rollback();
+    this.phase = 'ended';
+    this.hasFailed = true;
+    void this.report(error);
+  }
+
+  private async report(error: unknown): Promise<void> {
+    this.subscriber.error(await this.explain(error));
+  }
+
+  /** Goes on with what `begin` returns, now or when it is there; whatever fails on the way ends the run. */
+  private whenDone<T>(begin: () => T | Promise<T>, goOn: (value: T) => void): void {
+    try {
+      const value = begin();
+      if (value instanceof Promise) value.then(goOn).catch((error: unknown) => this.fail(error));
+      else goOn(value);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+}
