@@ -1,0 +1,91 @@
+import { pathToFileURL } from 'node:url';
+import { describe, expect, it } from '@jest/globals';
+import ts from 'typescript';
+import { ROOT } from './manifest.js';
+
+// What users can import. A name added here is promised from the next release on; one taken away is a breaking change.
+const VALUES = [
+  'InjectState',
+  'InvalidStateManagerModeError',
+  'InvalidStateOptionsError',
+  'InvalidStateTokenError',
+  'LockExpiredError',
+  'LockTimeoutError',
+  'RequestStates',
+  'STATE_ERROR_CODES',
+  'STATE_OPTIONS',
+  'State',
+  'StateError',
+  'StateGuard',
+  'StateIdent',
+  'StateInterceptor',
+  'StateManager',
+  'StateManagerClosedError',
+  'StateModule',
+  'StateSerializationError',
+  'StateStoreUnavailableError',
+  'StateToken',
+  'StateTokenResolver',
+  'TooManyWaitersError',
+];
+
+const TYPES = [
+  'DiskStateOptions',
+  'Duration',
+  'IdentOfContext',
+  'Immutable',
+  'InjectStateOptions',
+  'InvalidStateTokenReason',
+  'MemoryStateOptions',
+  'OnMissingToken',
+  'RedisStateOptions',
+  'ResolvedStateOptions',
+  'StateDeclaration',
+  'StateErrorCode',
+  'StateEvent',
+  'StateEventType',
+  'StateManagerMode',
+  'StateModuleAsyncOptions',
+  'StateModuleOptions',
+  'StateOptionsFactory',
+  'StateStats',
+  'StateTokenOptions',
+  'StateTokenResolverOption',
+  'StateTurn',
+  'TurnOptions',
+];
+
+/** The exported names, and which of them are types only. */
+function exportsOf(path: string): { values: string[]; types: string[] } {
+  const program = ts.createProgram([path], {
+    module: ts.ModuleKind.NodeNext,
+    moduleResolution: ts.ModuleResolutionKind.NodeNext,
+    target: ts.ScriptTarget.ES2022,
+    experimentalDecorators: true,
+    noEmit: true,
+  });
+  const checker = program.getTypeChecker();
+  const source = program.getSourceFile(path);
+  const symbol = source && checker.getSymbolAtLocation(source);
+  if (symbol === undefined) throw new Error(`${path} is not a module.`);
+  const values: string[] = [];
+  const types: string[] = [];
+  for (const exported of checker.getExportsOfModule(symbol)) {
+    const target = exported.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(exported) : exported;
+    (target.flags & ts.SymbolFlags.Value ? values : types).push(exported.name);
+  }
+  return { values: values.sort(), types: types.sort() };
+}
+
+describe('The public surface', () => {
+  it.each(['lib/index.ts', 'dist/index.d.ts'])('of %s is what is listed here', (file) => {
+    const { values, types } = exportsOf(ROOT + file);
+    expect(values).toEqual(VALUES.toSorted());
+    expect(types).toEqual(TYPES.toSorted());
+  });
+
+  it('has the same values once built, and no default export', async () => {
+    const built = (await import(pathToFileURL(`${ROOT}dist/index.js`).href)) as object;
+    expect(Object.keys(built).sort()).toEqual(VALUES.toSorted());
+  });
+});
