@@ -4,6 +4,8 @@ import type { OnMissingToken, StateTokenResolverOption } from './state.options.j
 export const MIN_SECRET_LENGTH = 16;
 // The characters of an HTTP token: what a header or a cookie may be called.
 const HTTP_NAME = /^[\w!#$%&'*+.^`|~-]+$/;
+// What may be credentials in a URL: everything before the last @, also when an unescaped / or @ in it makes it invalid.
+const CREDENTIALS = /^([a-z+]*:\/\/)?.*@/is;
 
 export function parseObject(value: unknown): object | undefined {
   return typeof value === 'object' && value !== null ? value : undefined;
@@ -46,7 +48,7 @@ export function isResolverClass(resolver: unknown): boolean {
 }
 
 export function show(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.replace(/\/\/[^@/]*@/, '//***@'));
+  if (typeof value === 'string') return JSON.stringify(value.replace(CREDENTIALS, '$1***@'));
   return typeof value === 'object' && value !== null
     ? `a value of type ${Array.isArray(value) ? 'array' : 'object'}`
     : String(value);

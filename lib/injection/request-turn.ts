@@ -73,7 +73,10 @@ export class RequestTurn {
     let ident = this.idents.get(identOf);
     if (ident === undefined) {
       const found = identOf === undefined ? this.host.resolve(this.context) : identOf(this.context);
-      ident = isPromise(found) ? found.then(checked) : checked(found);
+      // A query that is no Promise has a `then` all the same.
+      ident = isThenable(found) ? Promise.resolve(found).then(checked) : checked(found);
+      // When the ident of another parameter fails first, nobody waits for this one: its failure must not end the process.
+      if (isPromise(ident)) ident.catch(() => undefined);
       this.idents.set(identOf, ident);
     }
     return ident;
@@ -166,6 +169,10 @@ function inOrder(idents: readonly string[]): string[] {
 function checked(ident: unknown): string {
   assertIdent(ident);
   return ident;
+}
+
+function isThenable(value: string | Promise<string>): value is Promise<string> {
+  return typeof (value as { then?: unknown } | undefined)?.then === 'function';
 }
 
 function isPromise<T>(value: T | Promise<T>): value is Promise<T> {

@@ -27,24 +27,32 @@ const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 class SystemTimer implements ClockTimer {
   handle: NodeJS.Timeout | undefined;
+  private readonly dueMs: number;
 
   constructor(
     private readonly fire: () => void,
-    private remainingMs: number,
+    delayMs: number,
   ) {
-    this.sleep();
+    this.dueMs = performance.now() + delayMs;
+    this.sleep(delayMs);
   }
 
   cancel(): void {
     clearTimeout(this.handle);
   }
 
-  private sleep(): void {
-    const stepMs = Math.min(Math.max(Math.ceil(this.remainingMs), 0), LONGEST_TIMEOUT_MS);
-    this.remainingMs -= stepMs;
-    this.handle = setTimeout(() => (this.remainingMs > 0 ? this.sleep() : this.fire()), stepMs);
+  private sleep(remainingMs: number): void {
+    const stepMs = Math.min(Math.max(Math.ceil(remainingMs), 0), LONGEST_TIMEOUT_MS);
+    this.handle = setTimeout(this.wake, stepMs);
     this.handle.unref();
   }
+
+  private readonly wake = (): void => {
+    // Node counts whole milliseconds, so its timers may be a fraction of one early.
+    const remainingMs = this.dueMs - performance.now();
+    if (remainingMs > 0) this.sleep(remainingMs);
+    else this.fire();
+  };
 }
 
 /** The clock of the machine: `performance.now()` and unref'd timers. */

@@ -69,10 +69,14 @@ export class DeadlineWorker<T extends DeadlineNode> {
     this.timer = undefined;
     this.options.onTimer?.(undefined);
     try {
-      if (this.takeSlice()) this.timer = this.options.clock.startImmediate(this.sweep);
+      const isUnfinished = this.takeSlice();
+      // `onDue` may have pushed something, and so started a timer of its own.
+      this.rest();
+      if (isUnfinished && this.running) this.timer = this.options.clock.startImmediate(this.sweep);
       else this.wakeInTime();
     } catch (error) {
       this.options.onError(error);
+      this.rest();
       if (this.running) this.sleep(RETRY_MS);
     }
   };

@@ -1,5 +1,5 @@
 import { types } from 'node:util';
-import { current, freeze, immerable, isDraft } from 'immer';
+import { freeze, immerable, isDraft } from 'immer';
 import { StateSerializationError } from '../state.errors.js';
 import { definitionOf } from './state-definition.js';
 
@@ -66,9 +66,11 @@ class Sealer {
     if (typeof value === 'function' || typeof value === 'symbol') return this.refuse(`is a ${typeof value}`);
     if (isPrimitive(value) || value === base) return value;
     if (this.path.length > MAX_DEPTH) this.refuse(`is circular, or deeper than ${MAX_DEPTH} levels`);
-    // The draft of another state: it dies with its own turn, so its content has to be taken now.
-    if (isDraft(value) && !this.options.thaw) return this.sealObject(current(value), undefined, true);
-    return this.sealObject(value, base, this.options.copy === true);
+    // A draft is taken for what it looks like now: it dies with its turn.
+    if (isDraft(value)) return this.sealObject(value, base, true);
+    // A root with a base is Immer's own copy, which nobody else has.
+    const isOwn = this.path.length === 0 && base !== undefined;
+    return this.sealObject(value, base, this.options.copy === true && !isOwn);
   }
 
   private sealObject(value: object, base: unknown, copy: boolean): unknown {
@@ -93,6 +95,7 @@ class Sealer {
     // Reading an accessor would run foreign code in the middle of a commit, and each store would keep something else
     // of it. A root with a base is Immer's own copy, which has none.
     const isTrusted = this.path.length === 0 && base !== undefined;
+    const isLive = isDraft(value);
     let target = copy ? (Object.create(prototype) as Record<string, unknown>) : fields;
     for (const symbol of Object.getOwnPropertySymbols(value)) {
       if (symbol !== immerable) this.refuseAt({ entry: symbol }, 'has a symbol for a key');
@@ -100,7 +103,7 @@ class Sealer {
     for (const key of Object.keys(fields)) {
       if (key === '__proto__') this.refuseAt(key, 'has a forbidden key');
       if (!isTrusted && isAccessor(fields, key)) this.refuseAt(key, 'is an accessor, not a value');
-      const child = fields[key];
+      const child = isLive ? storedIn(fields, key) : fields[key];
       const sealed = isPrimitive(child) ? child : this.sealAt(key, child, baseFields?.[key]);
       if (target !== fields) target[key] = sealed;
       else if (sealed !== child) {
@@ -114,9 +117,10 @@ class Sealer {
   private sealArray(value: readonly unknown[], base: unknown, copy: boolean): readonly unknown[] {
     const baseItems = Array.isArray(base) ? (base as readonly unknown[]) : undefined;
     let known: ReadonlySet<unknown> | undefined;
+    const isLive = isDraft(value);
     let target = copy ? [] : (value as unknown[]);
     for (let index = 0; index < value.length; index += 1) {
-      const item = value[index];
+      const item = isLive ? storedIn(value, index) : value[index];
       if (item === undefined && !(index in value)) this.refuseAt(index, 'is a hole in an array');
       let sealed = item;
       if (isPrimitive(item)) {
@@ -206,6 +210,11 @@ function isPrimitive(value: unknown): value is string | number | boolean | bigin
   return (
     value === null || (typeof value !== 'object' && typeof value !== 'function' && typeof value !== 'symbol')
   );
+}
+
+/** What stands at `key` of a draft. Reading it from the draft would make another draft of it. */
+function storedIn(draft: object, key: PropertyKey): unknown {
+  return Object.getOwnPropertyDescriptor(draft, key)?.value;
 }
 
 function isAccessor(fields: object, key: string): boolean {

@@ -35,6 +35,7 @@ export class StateDraft {
   readonly value: object;
   private readonly source: object;
   private alive = true;
+  private isReplaced = false;
 
   constructor(
     readonly definition: StateDefinition,
@@ -54,12 +55,12 @@ export class StateDraft {
    */
   finish(): Snapshot {
     let result: object;
-    this.alive = false;
     try {
       result = immer.finishDraft(this.value) as object;
     } catch (error) {
       throw this.explain(error);
     }
+    this.alive = false;
     return this.sealed(result);
   }
 
@@ -68,13 +69,7 @@ export class StateDraft {
    * before the first one dies. Cost: about ten times that of {@link finish} when the state has changed.
    */
   read(): Snapshot {
-    let result: object;
-    try {
-      result = current(this.value);
-    } catch (error) {
-      throw this.explain(error);
-    }
-    return this.sealed(result, true);
+    return this.isUntouched() ? this.sealed(this.source) : this.sealed(this.value);
   }
 
   /** Ends the draft without reading it. */
@@ -84,17 +79,20 @@ export class StateDraft {
     try {
       immer.finishDraft(this.value);
     } catch {
-      // It holds a throwing getter, say: there is nothing to keep either way.
+      // It holds a throwing getter, say. Immer ends a draft only when it can finish it: so without its content.
+      this.replace({});
+      immer.finishDraft(this.value);
     }
   }
 
-  /** Whether `snapshot`, which this draft ended in, is another than it was made from. */
+  /** Whether `snapshot`, which this draft ended in, has to be stored. */
   hasChanged(snapshot: Snapshot): boolean {
-    return snapshot !== this.base;
+    return snapshot !== this.base || this.isReplaced;
   }
 
-  /** Replaces all fields. */
+  /** Replaces all fields; the result counts as changed, also when it equals what a fresh state would be. */
   replace(fields: object): void {
+    this.isReplaced = true;
     const draft = this.value as Record<string, unknown>;
     for (const key of Object.keys(draft)) {
       if (!Object.hasOwn(fields, key)) delete draft[key];
@@ -102,13 +100,23 @@ export class StateDraft {
     Object.assign(draft, fields);
   }
 
-  private sealed(result: object, copy = false): Snapshot {
+  private isUntouched(): boolean {
+    try {
+      return current(this.value) === this.source;
+    } catch {
+      // It holds a throwing getter, say: sealing it will tell.
+      return false;
+    }
+  }
+
+  private sealed(result: object): Snapshot {
     const { base, definition } = this;
     if (!base.binary) {
       if (result === base.value) return base;
-      return seal(result, { name: definition.name, base: base.value, copy });
+      // What the turn's owner has put in is still his: it is copied, not frozen.
+      return seal(result, { name: definition.name, base: base.value, copy: true });
     }
-    const sealed: Sealed<object> = seal(result, { name: definition.name, copy });
+    const sealed: Sealed<object> = seal(result, { name: definition.name, copy: true });
     return isDeepStrictEqual(sealed.value, base.value) ? base : sealed;
   }
 

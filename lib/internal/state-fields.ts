@@ -15,10 +15,8 @@ export function stateFields({ cls, name }: StateDefinition, state: unknown): obj
       `is ${state === null ? 'null' : `of type ${typeof state}`}, not a state.`,
     );
   }
-  const prototype: unknown = Object.getPrototypeOf(state);
-  const isPlain = prototype === Object.prototype || prototype === null;
-  const instance = isPlain ? Object.assign(new cls(), state) : state;
-  if (!(instance instanceof cls))
-    throw new StateSerializationError(name, `is not an instance of ${cls.name}.`);
-  return seal<object>(instance, { name, copy: true }).value;
+  const fields = seal<object>(state, { name, copy: true }).value;
+  if (fields instanceof cls) return fields;
+  if (Object.getPrototypeOf(fields) === Object.prototype) return Object.assign(new cls(), fields);
+  throw new StateSerializationError(name, `is not an instance of ${cls.name}.`);
 }

@@ -184,7 +184,8 @@ export abstract class LockingStateManager
     if (outer !== undefined) return new JoinedTurn(outer);
     const turn = this.createTurn(ident, options?.label ?? label, options?.signal);
     options?.signal?.throwIfAborted();
-    return this.tryEnter(turn) ? turn : this.wait(turn, options);
+    const timeoutMs = this.acquireTimeoutMs(options);
+    return this.tryEnter(turn) ? turn : this.wait(turn, timeoutMs, options?.signal);
   }
 
   private createTurn(ident: string, label: string | undefined, signal?: AbortSignal): ManagedTurn {
@@ -199,19 +200,22 @@ export abstract class LockingStateManager
     return isFree;
   }
 
-  private async wait(turn: ManagedTurn, options: TurnOptions | undefined): Promise<LocalTurn> {
+  private async wait(
+    turn: ManagedTurn,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<LocalTurn> {
     const { ident } = turn;
     const { maxWaiters } = this.options;
     if (this.mutex.waitingFor(ident) >= maxWaiters) throw tooManyWaiters(turn, maxWaiters);
-    const timeoutMs = this.acquireTimeoutMs(options);
-    const outcome = await this.mutex.wait(ident, turn, { timeoutMs, signal: options?.signal });
+    const outcome = await this.mutex.wait(ident, turn, { timeoutMs, signal });
     if (outcome === 'cancelled') throw new StateManagerClosedError();
-    if (outcome === 'aborted') throw options?.signal?.reason;
+    if (outcome === 'aborted') throw signal?.reason;
     if (outcome === 'timed-out') throw lockTimeout(turn, timeoutMs, this.holderOf(ident));
     this.enter(turn);
     // The lock was handed over in an earlier tick; since then the caller may have given up, or the module be closing.
     try {
-      options?.signal?.throwIfAborted();
+      signal?.throwIfAborted();
       if (this.lifecycle !== 'open') throw new StateManagerClosedError();
     } catch (error) {
       turn.abandon();

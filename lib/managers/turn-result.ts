@@ -72,7 +72,10 @@ function isContainer(value: unknown): value is object {
 
 /** What a draft below the root of a state holds now; the very object that is stored if it was not changed. */
 function contentOf(draft: object): object {
-  return seal(current(draft), { name: 'result', base: original(draft), copy: true }).value;
+  const base: unknown = original(draft);
+  // The original is the stored object itself, unless it holds typed arrays: then it is the turn's own mutable copy.
+  return seal(current(draft), { name: 'result', base: Object.isFrozen(base) ? base : undefined, copy: true })
+    .value;
 }
 
 function snapshotOf(root: StateDraft, finished: readonly FinishedDraft[]): unknown {

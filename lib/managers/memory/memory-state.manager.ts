@@ -54,7 +54,7 @@ export class MemoryStateManager extends LockingStateManager {
   async getState<T>(token: StateToken<T>): Promise<Immutable<T>> {
     this.assertReadable();
     const { definition } = token;
-    const entry = this.entries.get(token.ident);
+    const entry = this.liveEntry(token.ident);
     const snapshot = entry && this.snapshotOf(entry, definition);
     if (entry === undefined || snapshot === undefined) return freshSnapshot(definition).value as Immutable<T>;
     if (DeadlineQueue.isQueued(entry)) this.touch(entry, this.clock.nowMs());
@@ -115,7 +115,7 @@ export class MemoryStateManager extends LockingStateManager {
   }
 
   protected lockAcquired(turn: ManagedTurn): void {
-    const entry = this.entries.get(turn.ident);
+    const entry = this.liveEntry(turn.ident);
     if (entry !== undefined) this.idle.remove(entry);
   }
 
@@ -123,6 +123,15 @@ export class MemoryStateManager extends LockingStateManager {
     const entry = this.entries.get(ident);
     // The lock may have been handed to a waiter: then its release will come.
     if (entry !== undefined && this.mutex.ownerOf(ident) === undefined) this.touch(entry, nowMs);
+  }
+
+  /** The entry of `ident`, unless its window is over: a worker that is late must not bring anything back. */
+  private liveEntry(ident: string): MemoryEntry | undefined {
+    const entry = this.entries.get(ident);
+    if (entry === undefined || !DeadlineQueue.isQueued(entry)) return entry;
+    if (this.clock.nowMs() < entry.deadlineMs) return entry;
+    this.drop(entry, 'expired');
+    return undefined;
   }
 
   private touch(entry: MemoryEntry, nowMs: number): void {

@@ -1,0 +1,49 @@
+import { afterEach, beforeEach, describe } from '@jest/globals';
+import { RecordedLogs } from '../support/manager-logs.js';
+import { deleteSuite } from './delete.suite.js';
+import { deploysSuite } from './deploys.suite.js';
+import { eventsSuite } from './events.suite.js';
+import { exclusiveSuite } from './exclusive.suite.js';
+import { expirationSuite } from './expiration.suite.js';
+import type { ConformanceHarness } from './harness.js';
+import { leaseSuite } from './lease.suite.js';
+import { leftoversSuite } from './leftovers.suite.js';
+import { lifecycleSuite } from './lifecycle.suite.js';
+import { quietSuite } from './quiet.suite.js';
+import { readsSuite } from './reads.suite.js';
+import { reentrancySuite } from './reentrancy.suite.js';
+import { resultsSuite } from './results.suite.js';
+import { timeSuite } from './time.suite.js';
+import { transactionsSuite } from './transactions.suite.js';
+import { valuesSuite } from './values.suite.js';
+import { waitingSuite } from './waiting.suite.js';
+
+const SUITES = [
+  exclusiveSuite,
+  transactionsSuite,
+  readsSuite,
+  expirationSuite,
+  leftoversSuite,
+  leaseSuite,
+  waitingSuite,
+  reentrancySuite,
+  deleteSuite,
+  valuesSuite,
+  deploysSuite,
+  lifecycleSuite,
+  timeSuite,
+  quietSuite,
+  resultsSuite,
+  eventsSuite,
+];
+
+/** Everything a manager promises, asked of the one that `harness` opens. */
+export function describeConformance(harness: ConformanceHarness): void {
+  describe(harness.name, () => {
+    beforeEach(() => {
+      RecordedLogs.start();
+    });
+    afterEach(() => harness.close());
+    for (const suite of SUITES) suite(harness);
+  });
+}

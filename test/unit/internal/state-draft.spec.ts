@@ -1,0 +1,139 @@
+import { describe, expect, it } from '@jest/globals';
+import { State, StateSerializationError } from 'nestjs-state';
+import { definitionOf, type StateDefinition } from '../../../lib/internal/state-definition.js';
+import { freshSnapshot, readable, StateDraft } from '../../../lib/internal/state-draft.js';
+
+@State('plain')
+class PlainState {
+  count = 0;
+  nested: { n: number; list: unknown[] } = { n: 1, list: [] };
+}
+
+@State('binary')
+class BinaryState {
+  bytes = new Uint8Array(2);
+  part = { bytes: new Uint8Array(2) };
+}
+
+const plain = definitionOf(PlainState) as StateDefinition;
+const binary = definitionOf(BinaryState) as StateDefinition;
+
+const begin = (definition = plain) => {
+  const base = freshSnapshot(definition);
+  const draft = new StateDraft(definition, base);
+  return { base, draft, value: draft.value as PlainState & BinaryState };
+};
+
+describe.each([
+  ['finish', (draft: StateDraft) => draft.finish()],
+  ['read', (draft: StateDraft) => draft.read()],
+])('StateDraft.%s', (_, end) => {
+  it('gives the very snapshot it was made from when nothing was changed', () => {
+    const { base, draft, value } = begin();
+    expect(value.nested.n).toBe(1);
+    expect(end(draft)).toBe(base);
+    expect(draft.hasChanged(base)).toBe(false);
+  });
+
+  it('gives a new snapshot when something was changed; the old one never changes', () => {
+    const { base, draft, value } = begin();
+    value.nested.n = 5;
+    value.nested.list.push({ own: true });
+    const snapshot = end(draft);
+
+    expect(draft.hasChanged(snapshot)).toBe(true);
+    expect(base.value).toStrictEqual(new PlainState());
+    expect(snapshot.value).toBeInstanceOf(PlainState);
+    expect(snapshot.value).toMatchObject({ count: 0, nested: { n: 5, list: [{ own: true }] } });
+    expect(() => (snapshot.value as PlainState).nested.list.push(1)).toThrow(TypeError);
+  });
+
+  it('leaves what was put in to its owner', () => {
+    const { draft, value } = begin();
+    const own = { list: [1] };
+    value.nested.list.push(own);
+    const snapshot = end(draft);
+    own.list.push(2);
+
+    expect(snapshot.value).toMatchObject({ nested: { list: [{ list: [1] }] } });
+  });
+
+  it('sees writes into typed arrays, and only real ones', () => {
+    const unchanged = begin(binary);
+    unchanged.value.bytes[0] = 0;
+    expect(end(unchanged.draft)).toBe(unchanged.base);
+    const changed = begin(binary);
+    changed.value.part.bytes[1] = 7;
+    const snapshot = end(changed.draft);
+
+    expect(snapshot).not.toBe(changed.base);
+    expect((snapshot.value as BinaryState).part.bytes).toStrictEqual(new Uint8Array([0, 7]));
+    expect((changed.base.value as BinaryState).part.bytes).toStrictEqual(new Uint8Array(2));
+  });
+
+  it('names what cannot be stored, and can be discarded afterwards', () => {
+    const hostile = [
+      () => 1,
+      { get bad() { throw new Error('boom'); } }, // prettier-ignore
+      new Map([[1, Symbol('s')]]),
+      Object.create(null),
+    ];
+    for (const bad of hostile) {
+      const { base, draft, value } = begin();
+      value.nested.list.push('fine', bad);
+      expect(() => end(draft)).toThrow(StateSerializationError);
+      draft.discard();
+      draft.discard();
+      expect(() => value.count).toThrow(TypeError);
+      expect(() => value.nested).toThrow(TypeError);
+      expect(base.value).toStrictEqual(new PlainState());
+    }
+  });
+
+  it('a state that holds itself is refused as circular', () => {
+    const { draft, value } = begin();
+    value.nested.list.push(value);
+
+    expect(() => end(draft)).toThrow(StateSerializationError);
+    draft.discard();
+  });
+});
+
+describe('StateDraft', () => {
+  it('replaces all fields, also those that are gone', () => {
+    const draft = new StateDraft(plain, freshSnapshot(plain));
+    draft.replace({ count: 5 });
+
+    expect(draft.finish().value).toStrictEqual(
+      Object.assign(Object.create(PlainState.prototype), { count: 5 }),
+    );
+  });
+
+  it('gives readers of typed arrays a copy each, and all others the snapshot itself', () => {
+    const bytes = freshSnapshot(binary);
+    const first = readable(bytes, 'binary') as BinaryState;
+    first.bytes[0] = 9;
+    expect((readable(bytes, 'binary') as BinaryState).bytes[0]).toBe(0);
+    const snapshot = freshSnapshot(plain);
+    expect(readable(snapshot, 'plain')).toBe(snapshot.value);
+  });
+
+  it('is dead once it is discarded, also when it holds what nobody can finish', () => {
+    const draft = new StateDraft(plain, freshSnapshot(plain));
+    const value = draft.value as PlainState;
+    const { nested } = value;
+    nested.list.push({ get bad() { throw new Error('boom'); } }); // prettier-ignore
+    draft.discard();
+
+    expect(() => value.count).toThrow(TypeError);
+    expect(() => nested.n).toThrow(TypeError);
+  });
+
+  it('a class whose defaults cannot be stored is refused', () => {
+    @State('hostile')
+    class HostileState {
+      callback = () => 1;
+    }
+    expect(() => freshSnapshot(definitionOf(HostileState) as StateDefinition)).toThrow('hostile.callback');
+  });
+});
