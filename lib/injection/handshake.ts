@@ -7,7 +7,7 @@ export interface Handshake {
   readonly auth?: unknown;
 }
 
-const UPGRADE_REQUEST = Symbol('nestjs-state:upgrade-request');
+const UPGRADE_HANDSHAKE = Symbol('nestjs-state:upgrade-handshake');
 
 interface GatewayPrototype {
   handleConnection?: (client: object, ...rest: unknown[]) => unknown;
@@ -20,9 +20,9 @@ const REMEMBERING = Symbol('nestjs-state:remembering');
  * it connected, see {@link rememberHandshakes}.
  */
 export function handshakeOf(client: object): Handshake | undefined {
-  const { handshake, [UPGRADE_REQUEST]: request } = client as {
+  const { handshake, [UPGRADE_HANDSHAKE]: request } = client as {
     handshake?: Handshake;
-    [UPGRADE_REQUEST]?: Handshake;
+    [UPGRADE_HANDSHAKE]?: Handshake;
   };
   return handshake ?? request;
 }
@@ -43,8 +43,11 @@ export function rememberHandshakes(prototype: GatewayPrototype): void {
     ...rest: unknown[]
   ): unknown {
     const [request] = rest as [Handshake | undefined];
-    if (typeof request?.headers === 'object')
-      Object.defineProperty(client, UPGRADE_REQUEST, { value: request, configurable: true });
+    if (typeof request?.headers === 'object') {
+      // Of the request nothing but its headers is kept for the life of the socket.
+      const handshake: Handshake = { headers: request.headers };
+      Object.defineProperty(client, UPGRADE_HANDSHAKE, { value: handshake, configurable: true });
+    }
     return inner?.call(this, client, ...rest);
   };
 }

@@ -5,7 +5,7 @@ import { MessageBody, SubscribeMessage, WebSocketGateway } from '@nestjs/websock
 import { InjectState, RequestStates, StateGuard, StateToken } from 'nestjs-state';
 import { answer, CounterGateway, streams, type Message } from '../support/app-gateway.js';
 import { countOf, expectIdle } from '../support/app-http.js';
-import { inParallel, until } from '../support/app-gate.js';
+import { inOneQueue, inParallel, until } from '../support/app-gate.js';
 import { connect, type TestSocket } from '../support/app-sockets.js';
 import { CounterState } from '../support/app-states.js';
 import { MANY, SOCKET_PLATFORMS, startApp, type TestApp } from '../support/app.js';
@@ -57,7 +57,7 @@ describe.each(SOCKET_PLATFORMS)('States in a gateway (%s)', (sockets) => {
 
   it('are changed one message at a time, across the messages of one socket and those of many', async () => {
     const many = await inParallel(10, () => client('crowd'));
-    const answers = await inParallel(4 * MANY, (index) =>
+    const answers = await inOneQueue(app.states, ['crowd'], 4 * MANY, (index) =>
       (many[index % 10] as TestSocket).request<{ count: number }>('increment-slowly'),
     );
     expect(answers.map(({ count }) => count).sort((a, b) => a - b)).toEqual(
@@ -110,7 +110,7 @@ describe.each(SOCKET_PLATFORMS)('States in a gateway (%s)', (sockets) => {
     const scoped = await startApp({ sockets, providers: [ScopedGateway, Scoped] });
     try {
       const many = await inParallel(10, () => client('scoped', scoped));
-      const answers = await inParallel(MANY, (index) =>
+      const answers = await inOneQueue(scoped.states, ['scoped'], MANY, (index) =>
         (many[index % 10] as TestSocket).request<{ count: number }>('increment-scoped'),
       );
       expect(answers.map(({ count }) => count).sort((a, b) => a - b)).toEqual(

@@ -21,7 +21,7 @@ import { IsArray, IsInt, Max } from 'class-validator';
 import { InjectState, State, StateToken } from 'nestjs-state';
 import type { Observable } from 'rxjs';
 import { call, countOf, expectIdle } from '../support/app-http.js';
-import { inParallel } from '../support/app-gate.js';
+import { inOneQueue, inParallel } from '../support/app-gate.js';
 import { CartState, CounterState } from '../support/app-states.js';
 import { HTTP_PLATFORMS, MANY, startApp, type TestApp } from '../support/app.js';
 
@@ -211,7 +211,7 @@ describe.each(HTTP_PLATFORMS)('The arguments of a handler (%s)', (platform) => {
   );
 
   it('are injected into request-scoped controllers', async () => {
-    const counts = await inParallel(MANY, async (index) => {
+    const counts = await inOneQueue(app.states, ['scoped'], MANY, async (index) => {
       const { body } = await call<{ count: number; trace: string }>(app, '/scoped', {
         token: 'scoped',
         headers: { 'x-trace': `${index}` },

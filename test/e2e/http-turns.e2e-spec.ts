@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Controller, Inject, Post, type ExecutionContext } from '@nestjs/common';
 import { InjectState, State, StateIdent, StateManager, StateToken } from 'nestjs-state';
 import { call, countOf, expectIdle } from '../support/app-http.js';
-import { inParallel } from '../support/app-gate.js';
+import { inOneQueue, inParallel } from '../support/app-gate.js';
 import { CartState, CounterState } from '../support/app-states.js';
 import { HTTP_PLATFORMS, MANY, startApp, type TestApp } from '../support/app.js';
 
@@ -96,7 +96,7 @@ describe.each(HTTP_PLATFORMS)('States in a handler (%s)', (platform) => {
   afterAll(() => app.close());
 
   it('share one turn when they are of one ident', async () => {
-    await inParallel(MANY, () => call(app, '/order', { token: 'order' }));
+    await inOneQueue(app.states, ['order'], MANY, () => call(app, '/order', { token: 'order' }));
     const { items } = await app.states.getState(new StateToken('order', CartState));
     expect(items.map(({ sku }) => sku)).toEqual(Array.from({ length: MANY }, (_, i) => `sku-${i + 1}`));
     expect(await countOf(app, 'order')).toBe(MANY);
@@ -108,7 +108,7 @@ describe.each(HTTP_PLATFORMS)('States in a handler (%s)', (platform) => {
   it('of two idents are locked in one order: handlers that name them in opposite order never deadlock', async () => {
     const headers = { 'x-payer': 'alice', 'x-payee': 'bob' };
     const swapped = { 'x-payer': 'bob', 'x-payee': 'alice' };
-    const answers = await inParallel(4 * MANY, (index) =>
+    const answers = await inOneQueue(app.states, ['alice', 'bob'], 4 * MANY, (index) =>
       call(app, index % 4 < 2 ? '/pay' : '/pay-back', {
         token: `payer-${index}`,
         headers: index % 3 === 0 ? swapped : headers,

@@ -19,7 +19,7 @@ import {
 } from '@nestjs/microservices';
 import { InjectState, StateGuard, StateManager, StateToken } from 'nestjs-state';
 import { firstValueFrom, map, Subject, toArray } from 'rxjs';
-import { Gates, inParallel, until } from '../support/app-gate.js';
+import { Gates, inOneQueue, inParallel, until } from '../support/app-gate.js';
 import { CounterState, LooseState } from '../support/app-states.js';
 import { MANY, rootModule } from '../support/app.js';
 
@@ -118,7 +118,7 @@ describe('States in a microservice (TCP)', () => {
   beforeAll(async () => {
     const root = rootModule({
       controllers: [OrderController],
-      state: { acquireTimeout: 200, maxWaiters: 60 },
+      state: { acquireTimeout: '1s', maxWaiters: 60 },
     });
     service = await NestFactory.createMicroservice(root, {
       transport: Transport.TCP,
@@ -159,7 +159,9 @@ describe('States in a microservice (TCP)', () => {
   }
 
   it('are changed one message at a time, and committed before the answer', async () => {
-    const counts = await inParallel(
+    const counts = await inOneQueue(
+      states,
+      ['ann'],
       MANY,
       async () => (await send<{ count: number }>('increment', { user: 'ann' })).count,
     );

@@ -6,8 +6,8 @@ import { MessageBody, SubscribeMessage, WebSocketGateway } from '@nestjs/websock
 import { InjectState } from 'nestjs-state';
 import { firstValueFrom } from 'rxjs';
 import { call, countOf, expectIdle } from '../support/app-http.js';
-import { inParallel } from '../support/app-gate.js';
-import { connect } from '../support/app-sockets.js';
+import { inOneQueue, inParallel } from '../support/app-gate.js';
+import { connect, type TestSocket } from '../support/app-sockets.js';
 import { CounterState } from '../support/app-states.js';
 import { HTTP_PLATFORMS, SOCKET_PLATFORMS, startApp } from '../support/app.js';
 
@@ -69,19 +69,15 @@ describe.each(combinations)('One ident on every transport ($platform, $sockets)'
     const rpc = ClientProxyFactory.create({ transport: Transport.TCP, options: { host: '127.0.0.1', port } });
     const clients = await inParallel(5, () => connect(app, sockets, IDENT));
     try {
-      const answers = await Promise.all([
-        inParallel(
-          REQUESTS,
-          async () => (await call<{ count: number }>(app, '/increment', { token: IDENT })).body,
-        ),
-        inParallel(
-          MESSAGES,
-          (index) => clients[index % 5]?.request<{ count: number }>('increment') ?? Promise.reject(),
-        ),
-        inParallel(MESSAGES, () => firstValueFrom(rpc.send<{ count: number }>('increment', {}))),
-      ]);
-      const counts = answers.flat().map(({ count }) => count);
       const total = REQUESTS + 2 * MESSAGES;
+      const answers = await inOneQueue(app.states, [IDENT], total, async (index) => {
+        if (index < REQUESTS)
+          return (await call<{ count: number }>(app, '/increment', { token: IDENT })).body;
+        return index < REQUESTS + MESSAGES
+          ? (clients[index % 5] as TestSocket).request<{ count: number }>('increment')
+          : firstValueFrom(rpc.send<{ count: number }>('increment', {}));
+      });
+      const counts = answers.map(({ count }) => count);
       expect(counts.sort((a, b) => a - b)).toEqual(Array.from({ length: total }, (_, index) => index + 1));
       expect(await countOf(app, IDENT)).toBe(total);
       await expectIdle(app);

@@ -81,7 +81,7 @@ export class CommitController {
   @Post('increment-large')
   incrementLarge(@InjectState() counter: CounterState) {
     counter.increment();
-    return 'x'.repeat(200_000);
+    return 'x'.repeat(100_000);
   }
 
   @Post('spoil')

@@ -1,4 +1,5 @@
 import { setImmediate as nextLoopTurn } from 'node:timers/promises';
+import type { StateManager } from 'nestjs-state';
 
 interface Deferred {
   readonly promise: Promise<void>;
@@ -65,4 +66,21 @@ export async function until(condition: () => boolean, what: string): Promise<voi
 /** `make(0)` … `make(count - 1)`, all at once. */
 export function inParallel<T>(count: number, make: (index: number) => Promise<T>): Promise<T[]> {
   return Promise.all(Array.from({ length: count }, (_, index) => make(index)));
+}
+
+/**
+ * Starts `count` requests that need the locks of `idents`, lets them go when all of them stand in the queue, and
+ * resolves with their answers. Without it they might come one by one and never meet.
+ */
+export async function inOneQueue<T>(
+  states: StateManager,
+  idents: readonly string[],
+  count: number,
+  make: (index: number) => Promise<T>,
+): Promise<T[]> {
+  const turns = await Promise.all(idents.map((ident) => states.openTurn(ident)));
+  const answers = inParallel(count, make);
+  await until(() => states.stats().waiting === count, `${count} in the queue`);
+  for (const turn of turns) await turn.rollback();
+  return answers;
 }
