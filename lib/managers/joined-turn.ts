@@ -11,8 +11,12 @@ import type { StateTurn } from './state.manager.js';
  */
 export class JoinedTurn implements StateTurn {
   private ended = false;
+  private either: AbortSignal | undefined;
 
-  constructor(private readonly outer: ManagedTurn) {}
+  constructor(
+    private readonly outer: ManagedTurn,
+    private readonly callerSignal: AbortSignal | undefined,
+  ) {}
 
   get ident(): string {
     return this.outer.ident;
@@ -24,7 +28,9 @@ export class JoinedTurn implements StateTurn {
   }
 
   get signal(): AbortSignal {
-    return this.outer.signal;
+    const { outer, callerSignal } = this;
+    if (callerSignal === undefined) return outer.signal;
+    return (this.either ??= AbortSignal.any([outer.signal, callerSignal]));
   }
 
   state<T>(cls: Type<T>): Promise<T> {
@@ -61,6 +67,10 @@ export class JoinedTurn implements StateTurn {
 
   /** Nothing is stored yet: drafts in `result` live on until the outer turn ends. */
   settle<R>(result: R): R {
+    if (this.callerSignal?.aborted) {
+      this.abandon(this.callerSignal.reason);
+      throw this.callerSignal.reason;
+    }
     this.ended = true;
     return result;
   }

@@ -180,11 +180,11 @@ export abstract class LockingStateManager
 
   /** Opens a turn, or joins the open one of this async context. */
   private begin(ident: string, options?: TurnOptions, label?: string): LocalTurn | Promise<LocalTurn> {
-    const outer = findOpenTurn(this, ident);
-    if (outer !== undefined) return new JoinedTurn(outer);
-    const turn = this.createTurn(ident, options?.label ?? label, options?.signal);
     options?.signal?.throwIfAborted();
     const timeoutMs = this.acquireTimeoutMs(options);
+    const outer = findOpenTurn(this, ident);
+    if (outer !== undefined) return new JoinedTurn(outer, options?.signal);
+    const turn = this.createTurn(ident, options?.label ?? label, options?.signal);
     return this.tryEnter(turn) ? turn : this.wait(turn, timeoutMs, options?.signal);
   }
 

@@ -59,6 +59,49 @@ export function reentrancySuite(harness: ConformanceHarness): void {
       expect((await manager.getState(token)).count).toBe(1);
     });
 
+    it('S10: a joined call whose signal is aborted already does not run, and leaves the turn as it is', async () => {
+      const { manager, token } = await open();
+      const reason = new Error('enough');
+      await manager.modifyState(token, async (counter) => {
+        counter.increment();
+        const signal = AbortSignal.abort(reason);
+        expect(await failureOf(manager.modifyState(token, () => counter.increment(), { signal }))).toBe(
+          reason,
+        );
+        expect(await failureOf(manager.openTurn(token.ident, { signal }))).toBe(reason);
+      });
+
+      expect((await manager.getState(token)).count).toBe(1);
+    });
+
+    it('S10: a joined call whose signal aborts while it runs rejects with the reason, and takes the turn with it', async () => {
+      const { manager, token } = await open();
+      const reason = new Error('enough');
+      const controller = new AbortController();
+      const failure = await failureOf(
+        manager.modifyState(token, async (_, outer) => {
+          const joined = manager.modifyState(
+            token,
+            async (counter, turn) => {
+              counter.increment();
+              expect(turn.signal).toBe(turn.signal);
+              expect(turn.signal.aborted).toBe(false);
+              controller.abort(reason);
+              expect(turn.signal.reason).toBe(reason);
+              expect(outer.signal.aborted).toBe(false);
+              await tick();
+            },
+            { signal: controller.signal },
+          );
+          expect(await failureOf(joined)).toBe(reason);
+        }),
+      );
+
+      expect(failure).toBe(reason);
+      expect((await manager.getState(token)).count).toBe(0);
+      expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0 });
+    });
+
     it('S10: many joined calls at the same time all count', async () => {
       const { manager, token } = await open();
       await manager.modifyState(token, () =>
