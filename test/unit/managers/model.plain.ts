@@ -132,8 +132,9 @@ export class PlainModel {
       middle();
       if (ending === 'throw') throw new Failure('refused');
       if (ending === 'unstorable') Object.assign(draft, { unstorable: true, changed: true });
-      if (ending === 'abort' && !isJoined) {
-        // The caller that is gone hears of it, whatever else there is to say.
+      if (ending === 'abort') {
+        // A joined call rejects at once. The caller of a turn hears of it whatever else there is to say.
+        if (isJoined) throw new Failure('aborted');
         turn.failure = 'aborted';
       }
       return draft.count;
