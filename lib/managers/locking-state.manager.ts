@@ -147,10 +147,11 @@ export abstract class LockingStateManager
   releaseTurn(turn: ManagedTurn): void {
     this.leases.remove(turn);
     const nowMs = this.clock.nowMs();
-    this.slowTurns.check(turn, nowMs - turn.openedAtMs);
     this.mutex.release(turn.ident, turn);
     this.lockReleased(turn.ident, nowMs);
     if (this.onIdle !== undefined && this.mutex.held === 0) this.onIdle();
+    // Last, as everything that is said: a logger that throws must not keep a lock.
+    this.slowTurns.check(turn, nowMs - turn.openedAtMs);
   }
 
   /** Makes the store ready. Called once, before the application listens. */
@@ -250,8 +251,8 @@ export abstract class LockingStateManager
   private expireLock(turn: ManagedTurn): LockExpiredError {
     const { maxHoldMs } = this.options;
     const error = lockExpired(turn, maxHoldMs);
-    this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(turn.ident)}).`);
     turn.lose(error);
+    this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(turn.ident)}).`);
     this.emit('lock-lost', turn.ident, []);
     return error;
   }
@@ -262,10 +263,10 @@ export abstract class LockingStateManager
     if (this.mutex.held > 0) await this.drained();
     this.lifecycle = 'closed';
     for (let turn = this.leases.first; turn !== undefined; turn = this.leases.first) {
+      turn.lose(new StateManagerClosedError());
       this.logger.warn(
         `Closing: ${turn.description} is still running after ${this.options.drainTimeoutMs} ms and cannot be stored.`,
       );
-      turn.lose(new StateManagerClosedError());
     }
     this.leaseWorker.stop();
     await this.closeStore();

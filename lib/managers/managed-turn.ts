@@ -234,9 +234,12 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     const heldLock = this.status === 'open';
     this.status = status;
     this.changes = undefined;
-    for (const draft of this.drafts) draft.discard();
-    if (this.deleted !== undefined) for (const draft of this.deleted) draft.discard();
     this.callerSignal?.removeEventListener('abort', this.onCallerAbort);
-    if (heldLock) this.host.releaseTurn(this);
+    try {
+      for (const draft of this.drafts) draft.discard();
+      if (this.deleted !== undefined) for (const draft of this.deleted) draft.discard();
+    } finally {
+      if (heldLock) this.host.releaseTurn(this);
+    }
   }
 }
