@@ -168,6 +168,11 @@ export abstract class LockingStateManager
     if (this.events.observed) this.events.emit({ type, identHash: hashIdent(ident), states });
   }
 
+  /** Stops the timer of the leases, for when no turn is open: the next turn starts it again. */
+  protected restLeases(): void {
+    this.leaseWorker.rest();
+  }
+
   /** @throws {StateManagerClosedError} after shutdown. */
   protected assertReadable(): void {
     if (this.lifecycle === 'closed') throw new StateManagerClosedError();

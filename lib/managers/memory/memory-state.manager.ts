@@ -123,6 +123,7 @@ export class MemoryStateManager extends LockingStateManager {
     const entry = this.entries.get(ident);
     // The lock may have been handed to a waiter: then its release will come.
     if (entry !== undefined && this.mutex.ownerOf(ident) === undefined) this.touch(entry, nowMs);
+    this.restIfEmpty();
   }
 
   /** The entry of `ident`, unless its window is over: a worker that is late must not bring anything back. */
@@ -148,7 +149,14 @@ export class MemoryStateManager extends LockingStateManager {
     this.idle.remove(entry);
     this.entries.delete(entry.ident);
     this.stateCount -= entry.size;
-    if (this.entries.size === 0) this.expiration.rest();
+    this.restIfEmpty();
+  }
+
+  /** With nothing stored and nobody in a turn no timer is left either. Otherwise one each may as well sleep on. */
+  private restIfEmpty(): void {
+    if (this.entries.size > 0) return;
+    this.expiration.rest();
+    if (this.mutex.held === 0) this.restLeases();
   }
 
   private evictBeyondLimit(): void {
