@@ -68,6 +68,7 @@ export class HandlerRun {
   }
 
   private emit(value: unknown): void {
+    if (this.hasFailed) return undefined;
     if (this.phase === 'ended') return this.subscriber.next(value);
     const isCommitted = this.commit(value, (settled) => this.subscriber.next(settled));
     if (this.hasLeft || !isCommitted) this.handler?.unsubscribe();
@@ -75,6 +76,8 @@ export class HandlerRun {
   }
 
   private complete(): void {
+    // The failure is being reported: that is the answer.
+    if (this.hasFailed) return;
     if (this.phase === 'ended') this.subscriber.complete();
     else this.commit(undefined, () => this.subscriber.complete());
   }

@@ -1,7 +1,5 @@
 import type { ExecutionContext, Type } from '@nestjs/common';
-import type { StateDefinition } from '../internal/state-definition.js';
 import { STATE_PARAMETERS } from '../state.constants.js';
-import { requireDefinition } from '../state.token.js';
 
 /** Names whose state a parameter gets, instead of the client's own. */
 export type IdentOfContext = (context: ExecutionContext) => string | Promise<string>;
@@ -27,9 +25,4 @@ export function addInjectedParameter(handler: object, parameter: InjectedParamet
   const others = injectedParameters(handler);
   Reflect.defineMetadata(STATE_PARAMETERS, [...(others ?? []), parameter], handler);
   return others === undefined;
-}
-
-/** The state of `parameter`. @throws {InvalidStateTokenError} when its class is no state class. */
-export function definitionOfParameter(parameter: InjectedParameter): StateDefinition {
-  return requireDefinition(parameter.type);
 }

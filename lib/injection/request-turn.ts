@@ -3,10 +3,10 @@ import { assertIdent } from '../internal/ident.js';
 import type { LockingStateManager } from '../managers/locking-state.manager.js';
 import type { ManagedTurn } from '../managers/managed-turn.js';
 import { currentFrame, runInFrame, type TurnFrame } from '../managers/turn-scope.js';
-import { StateToken } from '../state.token.js';
+import { requireDefinition, StateToken } from '../state.token.js';
 import type { Disconnects } from './disconnects.js';
 import { HandlerTurns } from './handler-turns.js';
-import { definitionOfParameter, type IdentOfContext, type InjectedParameter } from './injected-state.js';
+import type { IdentOfContext, InjectedParameter } from './injected-state.js';
 import { ClientLeftError } from './transport-errors.js';
 
 /** What a request's turn needs of the module. */
@@ -150,7 +150,7 @@ export class RequestTurn {
   private stateOf(parameter: InjectedParameter, ident: string, turns: HandlerTurns): unknown {
     if (parameter.type === undefined) return ident;
     if (parameter.readonly) return this.host.manager.getState(new StateToken(ident, parameter.type));
-    return turns.of(ident).draft(definitionOfParameter(parameter));
+    return turns.of(ident).draft(requireDefinition(parameter.type));
   }
 
   private frameOf(turns: HandlerTurns, values: readonly unknown[]): TurnFrame {

@@ -40,6 +40,11 @@ export async function toTransportError(
   context: ExecutionContext,
   adapter: AbstractHttpAdapter | undefined,
 ): Promise<unknown> {
+  // To a gateway an HttpException is an unknown error, and each client that leaves would be one in the log.
+  if (error instanceof ClientLeftError && context.getType() === 'ws') {
+    const { WsException } = await import('@nestjs/websockets');
+    return withCause(new WsException(error.message), error);
+  }
   const answer = error instanceof StateError ? answerTo(error) : undefined;
   if (answer === undefined) return error;
   const { code } = error as StateError;

@@ -75,9 +75,9 @@ export class DeadlineWorker<T extends DeadlineNode> {
       if (isUnfinished && this.running) this.timer = this.options.clock.startImmediate(this.sweep);
       else this.wakeInTime();
     } catch (error) {
-      this.options.onError(error);
       this.rest();
       if (this.running) this.sleep(RETRY_MS);
+      this.options.onError(error);
     }
   };
 

@@ -21,7 +21,7 @@ export interface SealOptions {
   readonly base?: unknown;
   /** Seal a deep copy, leaving `value` and everything in it as it is. @default false */
   readonly copy?: boolean;
-  /** With `copy`: leave the copy mutable, and read drafts for what they look like now. @default false */
+  /** With `copy`: leave the copy mutable. @default false */
   readonly thaw?: boolean;
 }
 

@@ -267,15 +267,19 @@ export abstract class LockingStateManager
     this.mutex.cancelWaiters();
     if (this.mutex.held > 0) await this.drained();
     this.lifecycle = 'closed';
+    const unfinished: string[] = [];
     for (let turn = this.leases.first; turn !== undefined; turn = this.leases.first) {
+      unfinished.push(turn.description);
       turn.lose(new StateManagerClosedError());
-      this.logger.warn(
-        `Closing: ${turn.description} is still running after ${this.options.drainTimeoutMs} ms and cannot be stored.`,
-      );
     }
     this.leaseWorker.stop();
     await this.closeStore();
     this.events.complete();
+    for (const description of unfinished) {
+      this.logger.warn(
+        `Closed: ${description} was still running after ${this.options.drainTimeoutMs} ms and cannot be stored.`,
+      );
+    }
   }
 
   private drained(): Promise<void> {

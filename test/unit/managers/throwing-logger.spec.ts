@@ -50,10 +50,12 @@ describe('a logger that throws', () => {
   it('does not keep shutdown from taking the locks of turns that do not end', async () => {
     const clock = new FakeClock();
     const manager = await openMemoryManager({ drainTimeout: '1s' }, clock);
-    await manager.openTurn('somebody');
+    await manager.setState(token, new NoteState());
+    await Promise.all(['somebody', 'somebody else'].map((ident) => manager.openTurn(ident)));
     const closing = manager.onModuleDestroy().catch(() => undefined);
     await clock.advance(2_000);
     await closing;
-    expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0 });
+    expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0, states: 0 });
+    expect(clock.pendingTimers).toBe(0);
   });
 });
