@@ -1,12 +1,15 @@
 import type { CallHandler } from '@nestjs/common';
 import type { Subscriber, Subscription } from 'rxjs';
 import { runInFrame, type TurnFrame } from '../managers/turn-scope.js';
-import type { HandlerTurns } from './handler-turns.js';
+import type { HandlerCommit, HandlerTurns } from './handler-turns.js';
 import type { RequestTurn } from './request-turn.js';
 import { ClientLeftError } from './transport-errors.js';
 
-/** `waiting` for the turns; `running`: the turns are open; `ended`: they are over, a stream may go on. */
-type Phase = 'waiting' | 'running' | 'ended';
+/**
+ * `waiting` for the turns; `running`: the turns are open; `committing`: the store has not answered yet; `ended`: they are
+ * over, a stream may go on.
+ */
+type Phase = 'waiting' | 'running' | 'committing' | 'ended';
 
 /**
  * One run of a handler, from the claim of its turns to the end of its answer.
@@ -20,6 +23,8 @@ export class HandlerRun {
   private waiting: AbortController | undefined;
   private turns: HandlerTurns | undefined;
   private handler: Subscription | undefined;
+  /** What the handler has said while its first value was being committed. */
+  private readonly backlog: (() => void)[] = [];
 
   constructor(
     private readonly request: RequestTurn,
@@ -41,7 +46,7 @@ export class HandlerRun {
     if (this.phase === 'waiting') this.waiting?.abort(new ClientLeftError());
     else if (this.phase === 'ended') this.handler?.unsubscribe();
     // A handler that runs keeps its turns. If it takes so long that a lock is lost, nothing is left to wait for.
-    else this.turns?.whenLost(() => this.handler?.unsubscribe());
+    else if (this.phase === 'running') this.turns?.whenLost(() => this.handler?.unsubscribe());
   }
 
   private enter(turns: HandlerTurns): void {
@@ -69,37 +74,59 @@ export class HandlerRun {
 
   private emit(value: unknown): void {
     if (this.hasFailed) return undefined;
-    if (this.phase === 'ended') return this.subscriber.next(value);
-    const isCommitted = this.commit(value, (settled) => this.subscriber.next(settled));
-    if (this.hasLeft || !isCommitted) this.handler?.unsubscribe();
+    if (this.phase === 'committing') this.backlog.push(() => this.emit(value));
+    else if (this.phase === 'ended') this.subscriber.next(value);
+    else this.commit(value, (settled) => this.subscriber.next(settled));
     return undefined;
   }
 
   private complete(): void {
     // The failure is being reported: that is the answer.
     if (this.hasFailed) return;
-    if (this.phase === 'ended') this.subscriber.complete();
+    if (this.phase === 'committing') this.backlog.push(() => this.complete());
+    else if (this.phase === 'ended') this.subscriber.complete();
     else this.commit(undefined, () => this.subscriber.complete());
   }
 
   /** Commits, and says so, or fails. */
-  private commit(value: unknown, say: (settled: unknown) => void): boolean {
-    let settled: unknown;
+  private commit(value: unknown, say: (settled: unknown) => void): void {
+    let commit: HandlerCommit | undefined;
     try {
-      settled = this.turns?.commit(value);
+      commit = this.turns?.commit(value);
     } catch (error) {
-      this.fail(error);
-      return false;
+      return this.fail(error);
     }
-    this.phase = 'ended';
-    say(settled);
-    return true;
+    const end = (): void => {
+      this.phase = 'ended';
+      say(commit?.result);
+      if (this.hasLeft) this.handler?.unsubscribe();
+    };
+    if (commit?.stored === undefined) return end();
+    this.phase = 'committing';
+    void commit.stored.then(
+      () => {
+        end();
+        // In the order it was said.
+        for (const say of this.backlog.splice(0)) say();
+      },
+      (error: unknown) => {
+        this.phase = 'ended';
+        this.fail(error);
+      },
+    );
+    return undefined;
   }
 
   private fail(error: unknown): void {
+    // Two answers are one too many: that of the commit comes first.
+    if (this.phase === 'committing') {
+      this.backlog.push(() => this.fail(error));
+      return;
+    }
     this.turns?.rollback();
     this.phase = 'ended';
     this.hasFailed = true;
+    this.handler?.unsubscribe();
     void this.report(error);
   }
 

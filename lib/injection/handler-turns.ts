@@ -1,6 +1,14 @@
 import type { ManagedTurn } from '../managers/managed-turn.js';
 import { enclosingFrame, type TurnFrame } from '../managers/turn-scope.js';
 
+/** What became of the turns of a handler. */
+export interface HandlerCommit {
+  /** What the result of the handler is to the client. */
+  readonly result: unknown;
+  /** Settles when the store has answered; `undefined` where it has already. */
+  readonly stored: Promise<void> | undefined;
+}
+
 /** The open turns of one run of a handler: one for each ident it changes. Whoever has them ends them. */
 export class HandlerTurns {
   constructor(private readonly turns: readonly ManagedTurn[]) {}
@@ -17,21 +25,23 @@ export class HandlerTurns {
     return { ...frame, request, injected };
   }
 
-  /** Commits all turns, or none where that can be known before, and returns what `result` is to the client. */
-  commit(result: unknown): unknown {
+  /** Commits all turns, or none where that can be known before. @throws what keeps a turn from being committed. */
+  commit(result: unknown): HandlerCommit {
     const { turns } = this;
-    const [first] = turns;
-    if (first === undefined) return result;
-    if (turns.length === 1) return first.settle(result);
+    const areSeveral = turns.length > 1;
+    const storing: Promise<void>[] = [];
     let settled = result;
     try {
-      for (const turn of turns) settled = turn.prepare(settled, true);
-      for (const turn of turns) turn.store();
+      for (const turn of turns) settled = turn.prepare(settled, areSeveral);
+      for (const turn of turns) {
+        const stored = turn.store();
+        if (stored !== undefined) storing.push(stored);
+      }
     } catch (error) {
       this.rollback();
       throw error;
     }
-    return settled;
+    return { result: settled, stored: storing.length > 1 ? allStored(storing) : storing[0] };
   }
 
   /** Rolls back whatever is open. */
@@ -43,4 +53,10 @@ export class HandlerTurns {
   whenLost(onLost: () => void): void {
     for (const turn of this.turns) turn.signal.addEventListener('abort', onLost, { once: true });
   }
+}
+
+/** Waits for every one of them, so that no failure is left without somebody to hear of it, and throws the first. */
+async function allStored(storing: readonly Promise<void>[]): Promise<void> {
+  const outcomes = await Promise.allSettled(storing);
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }

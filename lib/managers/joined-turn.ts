@@ -75,6 +75,11 @@ export class JoinedTurn implements StateTurn {
     return result;
   }
 
+  /** The outer turn holds the lock: nothing to wait for. */
+  whenReleased(): undefined {
+    return undefined;
+  }
+
   abandon(error?: unknown): void {
     if (this.ended) return;
     this.ended = true;

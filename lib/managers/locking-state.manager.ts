@@ -10,7 +10,12 @@ import { KeyedMutex } from '../internal/keyed-mutex.js';
 import { stateFields } from '../internal/state-fields.js';
 import type { Snapshot } from '../internal/state-draft.js';
 import type { StateDefinition } from '../internal/state-definition.js';
-import { InvalidStateOptionsError, StateManagerClosedError, type LockExpiredError } from '../state.errors.js';
+import {
+  InvalidStateOptionsError,
+  StateManagerClosedError,
+  type LockExpiredError,
+  type StateError,
+} from '../state.errors.js';
 import type { ResolvedStateOptions } from '../state.options.js';
 import type { StateToken } from '../state.token.js';
 import { JoinedTurn } from './joined-turn.js';
@@ -47,6 +52,8 @@ export abstract class LockingStateManager
   private readonly leases = new DeadlineQueue<ManagedTurn>();
   private readonly leaseWorker: DeadlineWorker<ManagedTurn>;
   private readonly slowTurns: SlowTurnWarnings;
+  /** How many turns hold their lock. */
+  protected openTurns = 0;
   private closing: Promise<void> | undefined;
   private onIdle: (() => void) | undefined;
 
@@ -89,9 +96,10 @@ export abstract class LockingStateManager
       turn.replace(definition, fields);
     } catch (error) {
       turn.abandon(error);
+      await turn.whenReleased();
       throw error;
     }
-    turn.settle(undefined);
+    await turn.settle(undefined);
   }
 
   override async modifyState<T, R>(
@@ -111,6 +119,8 @@ export abstract class LockingStateManager
       result = isThenable(returned) ? await returned : returned;
     } catch (error) {
       turn.abandon(error);
+      const released = turn.whenReleased();
+      if (released !== undefined) await released;
       throw error;
     }
     // `mutate` may have ended its turn itself, to do slow work without the lock or to change nothing after all.
@@ -124,9 +134,10 @@ export abstract class LockingStateManager
       existed = turn.deleteAll();
     } catch (error) {
       turn.abandon(error);
+      await turn.whenReleased();
       throw error;
     }
-    turn.settle(undefined);
+    await turn.settle(undefined);
     return existed;
   }
 
@@ -137,7 +148,12 @@ export abstract class LockingStateManager
   abstract readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined;
   abstract hasStates(turn: ManagedTurn): boolean;
 
-  abstract writeStates(turn: ManagedTurn, changes: TurnChanges): void;
+  abstract writeStates(turn: ManagedTurn, changes: TurnChanges): void | Promise<void>;
+
+  /** A manager whose locks are all in this process has freed them in the same tick. */
+  whenReleased(_turn: ManagedTurn): Promise<void> | undefined {
+    return undefined;
+  }
 
   assertHeld(turn: ManagedTurn): void {
     // The timer of the lease cannot fire while the event loop is blocked, the deadline passes all the same.
@@ -146,10 +162,9 @@ export abstract class LockingStateManager
 
   releaseTurn(turn: ManagedTurn): void {
     this.leases.remove(turn);
+    this.openTurns -= 1;
     const nowMs = this.clock.nowMs();
-    this.mutex.release(turn.ident, turn);
-    this.lockReleased(turn.ident, nowMs);
-    if (this.onIdle !== undefined && this.mutex.held === 0) this.onIdle();
+    this.releaseLock(turn, nowMs);
     // Last, as everything that is said: a logger that throws must not keep a lock.
     this.slowTurns.check(turn, nowMs - turn.openedAtMs);
   }
@@ -158,10 +173,26 @@ export abstract class LockingStateManager
   protected abstract openStore(): Promise<void>;
   /** Called last, when no turn is open any more. */
   protected abstract closeStore(): Promise<void>;
-  /** Called when `turn` has got its lock. */
-  protected abstract lockAcquired(turn: ManagedTurn): void;
-  /** Called when a lock of `ident` was given up; somebody else may hold it by now. */
-  protected abstract lockReleased(ident: string, nowMs: number): void;
+  /**
+   * Makes the lock that `turn` has in this process one of the whole store, where that takes no waiting, else does
+   * nothing and returns false.
+   */
+  protected abstract trySecure(turn: ManagedTurn): boolean;
+  /**
+   * The same with all the waiting it takes; rejects when the lock is not to be had. Asked only where
+   * {@link trySecure} has returned false.
+   */
+  protected abstract secure(turn: ManagedTurn, wait: LockWait): Promise<void>;
+  /** How many callers wait for `ident` elsewhere than in the queue of this process: none, or the first of them. */
+  protected waitingOutside(_ident: string): number {
+    return 0;
+  }
+  /** Called when `turn` gave up its lock in this process; somebody else may hold it by now. */
+  protected abstract lockReleased(turn: ManagedTurn, nowMs: number): void;
+  /** Called when shutdown begins: whoever waits in {@link secure} is to be sent away. */
+  protected cancelSecuring(): void {
+    // Nothing to cancel where nobody waits there.
+  }
 
   protected emit(type: StateEventType, ident: string, states: readonly string[]): void {
     // The hash costs more than a turn: nobody pays for it unless somebody listens.
@@ -191,7 +222,14 @@ export abstract class LockingStateManager
     const outer = findOpenTurn(this, ident);
     if (outer !== undefined) return new JoinedTurn(outer, options?.signal);
     const turn = this.createTurn(ident, options?.label ?? label, options?.signal);
-    return this.tryEnter(turn) ? turn : this.wait(turn, timeoutMs, options?.signal);
+    return this.tryEnter(turn) ? turn : this.wait(turn, { timeoutMs, signal: options?.signal });
+  }
+
+  /** Ends a turn whose lock is gone before its time, and says so. */
+  protected loseLock(turn: ManagedTurn, error: StateError): void {
+    turn.lose(error);
+    this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(turn.ident)}).`);
+    this.emit('lock-lost', turn.ident, []);
   }
 
   private createTurn(ident: string, label: string | undefined, signal?: AbortSignal): ManagedTurn {
@@ -201,23 +239,38 @@ export abstract class LockingStateManager
   }
 
   private tryEnter(turn: ManagedTurn): boolean {
-    const isFree = this.mutex.tryAcquire(turn.ident, turn);
-    if (isFree) this.enter(turn);
-    return isFree;
+    if (!this.mutex.tryAcquire(turn.ident, turn)) return false;
+    if (this.trySecure(turn)) {
+      this.enter(turn);
+      return true;
+    }
+    this.mutex.release(turn.ident, turn);
+    return false;
   }
 
   private async wait(
     turn: ManagedTurn,
-    timeoutMs: number,
-    signal: AbortSignal | undefined,
-  ): Promise<LocalTurn> {
+    { timeoutMs, signal }: Omit<LockWait, 'startMs'>,
+  ): Promise<ManagedTurn> {
     const { ident } = turn;
     const { maxWaiters } = this.options;
-    if (this.mutex.waitingFor(ident) >= maxWaiters) throw tooManyWaiters(turn, maxWaiters);
-    const outcome = await this.mutex.wait(ident, turn, { timeoutMs, signal });
-    if (outcome === 'cancelled') throw new StateManagerClosedError();
-    if (outcome === 'aborted') throw signal?.reason;
-    if (outcome === 'timed-out') throw lockTimeout(turn, timeoutMs, this.holderOf(ident));
+    const startMs = this.clock.nowMs();
+    if (!this.mutex.tryAcquire(ident, turn)) {
+      const waiting = this.mutex.waitingFor(ident) + this.waitingOutside(ident);
+      if (waiting >= maxWaiters) throw tooManyWaiters(turn, maxWaiters);
+      const outcome = await this.mutex.wait(ident, turn, { timeoutMs, signal });
+      if (outcome === 'cancelled') throw new StateManagerClosedError();
+      if (outcome === 'aborted') throw signal?.reason;
+      if (outcome === 'timed-out') throw lockTimeout(turn, timeoutMs, this.holderOf(ident));
+    }
+    if (!this.trySecure(turn)) {
+      try {
+        await this.secure(turn, { timeoutMs, startMs, signal });
+      } catch (error) {
+        this.releaseLock(turn, this.clock.nowMs());
+        throw error;
+      }
+    }
     this.enter(turn);
     // The lock was handed over in an earlier tick; since then the caller may have given up, or the module be closing.
     try {
@@ -233,9 +286,15 @@ export abstract class LockingStateManager
   private enter(turn: ManagedTurn): void {
     const nowMs = this.clock.nowMs();
     turn.openedAtMs = nowMs;
+    this.openTurns += 1;
     this.leases.push(turn, nowMs + this.options.maxHoldMs);
     this.leaseWorker.wakeInTime();
-    this.lockAcquired(turn);
+  }
+
+  private releaseLock(turn: ManagedTurn, nowMs: number): void {
+    this.mutex.release(turn.ident, turn);
+    this.lockReleased(turn, nowMs);
+    if (this.onIdle !== undefined && this.mutex.held === 0) this.onIdle();
   }
 
   private holderOf(ident: string): string {
@@ -254,17 +313,15 @@ export abstract class LockingStateManager
   }
 
   private expireLock(turn: ManagedTurn): LockExpiredError {
-    const { maxHoldMs } = this.options;
-    const error = lockExpired(turn, maxHoldMs);
-    turn.lose(error);
-    this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(turn.ident)}).`);
-    this.emit('lock-lost', turn.ident, []);
+    const error = lockExpired(turn, this.options.maxHoldMs);
+    this.loseLock(turn, error);
     return error;
   }
 
   private async close(): Promise<void> {
     this.lifecycle = 'draining';
     this.mutex.cancelWaiters();
+    this.cancelSecuring();
     if (this.mutex.held > 0) await this.drained();
     this.lifecycle = 'closed';
     const unfinished: string[] = [];
@@ -291,6 +348,16 @@ export abstract class LockingStateManager
       };
     });
   }
+}
+
+/** How long, and how, a caller waits for a lock. */
+export interface LockWait {
+  /** Longest wait in milliseconds, counted from `startMs`. */
+  readonly timeoutMs: number;
+  /** When the wait began, by the manager's clock. */
+  readonly startMs: number;
+  /** Aborting it ends the wait. */
+  readonly signal: AbortSignal | undefined;
 }
 
 type LocalTurn = ManagedTurn | JoinedTurn;

@@ -23,10 +23,15 @@ export interface TurnHost {
   hasStates(turn: ManagedTurn): boolean;
   /** @throws {LockExpiredError} when `turn` has held its lock for too long, whether or not a timer has fired. */
   assertHeld(turn: ManagedTurn): void;
-  /** Stores the changes, or throws and stores nothing. The lock is held. */
-  writeStates(turn: ManagedTurn, changes: TurnChanges): void;
+  /**
+   * Stores the changes, or throws and stores nothing. The lock is held. Where that takes an answer of a server, the
+   * promise settles with it; the turn gives its lock up at once all the same, and it is for the host to keep order.
+   */
+  writeStates(turn: ManagedTurn, changes: TurnChanges): void | Promise<void>;
   /** Frees the lock of `turn` if it still holds it. Called once, however the turn ended. */
   releaseTurn(turn: ManagedTurn): void;
+  /** When nobody has to wait any more for what `turn` gave up; `undefined` when that is now. Never rejects. */
+  whenReleased(turn: ManagedTurn): Promise<void> | undefined;
 }
 
 type TurnStatus = 'open' | 'committed' | 'rolled-back' | 'lost';
@@ -35,7 +40,8 @@ type TurnStatus = 'open' | 'committed' | 'rolled-back' | 'lost';
  * The turn of every manager: drafts, commit, rollback, loss of the lock.
  *
  * Guarantee: whatever ends it, the lock is released exactly once. Cost: nothing is created before it is used; a turn
- * that nobody watches has no abort controller and no timer of its own.
+ * that nobody watches has no abort controller and no timer of its own, and where the store needs no time it creates no
+ * promise.
  */
 export class ManagedTurn implements StateTurn, DeadlineNode {
   // Where it stands in the manager's queue of leases.
@@ -51,6 +57,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   private failure: unknown;
   private hasFailed = false;
   private changes: TurnChanges | undefined;
+  private storing: Promise<void> | undefined;
   private controller: AbortController | undefined;
 
   constructor(
@@ -98,15 +105,23 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   }
 
   async commit(): Promise<void> {
-    if (this.status !== 'committed') this.settle(undefined);
+    if (this.status === 'committed') return this.storing;
+    return this.settle(undefined);
   }
 
   async rollback(): Promise<void> {
+    if (!this.isRunning) return undefined;
     this.abandon();
+    return this.whenReleased();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.abandon();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.rollback();
+  }
+
+  /** When nobody has to wait any more for the lock of this turn, which has ended. Never rejects. */
+  whenReleased(): Promise<void> | undefined {
+    return this.host.whenReleased(this);
   }
 
   /** {@link state}, at once. */
@@ -138,11 +153,14 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     this.hasFailed = true;
   }
 
-  /** {@link commit}, at once; returns what `result` is to the caller now that the drafts are dead. */
-  settle<R>(result: R): R {
-    const settled = this.prepare(result);
-    this.store();
-    return settled as R;
+  /**
+   * {@link commit}, as soon as the store can; returns what `result` is to the caller now that the drafts are dead, at
+   * once where the store needs no time.
+   */
+  settle<R>(result: R): R | Promise<R> {
+    const settled = this.prepare(result) as R;
+    const storing = this.store();
+    return storing === undefined ? settled : storing.then(() => settled);
   }
 
   /**
@@ -166,12 +184,13 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     }
   }
 
-  /** The second half: stores what was prepared and ends the turn. */
-  store(): void {
+  /** The second half: stores what was prepared and ends the turn. The promise settles when the store has answered. */
+  store(): Promise<void> | undefined {
     try {
       this.assertOpen();
-      this.host.writeStates(this, this.changes as TurnChanges);
+      this.storing = this.host.writeStates(this, this.changes as TurnChanges) ?? undefined;
       this.end('committed');
+      return this.storing;
     } catch (error) {
       this.abandon();
       throw error;

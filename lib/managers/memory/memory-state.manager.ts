@@ -67,8 +67,8 @@ export class MemoryStateManager extends LockingStateManager {
   }
 
   stats(): StateStats {
-    const { held: openTurns, waiting } = this.mutex;
-    return { mode: 'memory', openTurns, waiting, states: this.stateCount };
+    const { openTurns, mutex, stateCount } = this;
+    return { mode: 'memory', openTurns, waiting: mutex.waiting, states: stateCount };
   }
 
   readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined {
@@ -114,12 +114,17 @@ export class MemoryStateManager extends LockingStateManager {
     this.stateCount = 0;
   }
 
-  protected lockAcquired(turn: ManagedTurn): void {
+  protected trySecure(turn: ManagedTurn): boolean {
     const entry = this.liveEntry(turn.ident);
     if (entry !== undefined) this.idle.remove(entry);
+    return true;
   }
 
-  protected lockReleased(ident: string, nowMs: number): void {
+  protected async secure(): Promise<void> {
+    // The lock of this process is the only one there is.
+  }
+
+  protected lockReleased({ ident }: ManagedTurn, nowMs: number): void {
     const entry = this.entries.get(ident);
     // The lock may have been handed to a waiter: then its release will come.
     if (entry !== undefined && this.mutex.ownerOf(ident) === undefined) this.touch(entry, nowMs);
