@@ -28,10 +28,15 @@ const optionsProvider: FactoryProvider<ResolvedStateOptions> = {
 const managerProvider: FactoryProvider<StateManager> = {
   provide: StateManager,
   inject: [STATE_OPTIONS, ModuleRef],
-  useFactory: (options: ResolvedStateOptions, moduleRef: ModuleRef) => {
+  useFactory: async (options: ResolvedStateOptions, moduleRef: ModuleRef): Promise<StateManager> => {
     if (options.mode === 'memory') {
       let schedulers: SchedulerRegistry | undefined;
       return new MemoryStateManager(options, () => (schedulers ??= schedulerRegistryOf(moduleRef)));
+    }
+    if (options.mode === 'redis') {
+      // Loaded where it is used: an application that keeps its states in memory pays nothing for it.
+      const { RedisStateManager } = await import('./managers/redis/redis-state.manager.js');
+      return new RedisStateManager(options);
     }
     throw new InvalidStateManagerModeError([
       `mode: the ${options.mode} manager is not part of this version. Set \`mode\` (STATE_MANAGER_MODE) to memory.`,

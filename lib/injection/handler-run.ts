@@ -103,18 +103,21 @@ export class HandlerRun {
     };
     if (commit?.stored === undefined) return end();
     this.phase = 'committing';
-    void commit.stored.then(
-      () => {
-        end();
-        // In the order it was said.
-        for (const say of this.backlog.splice(0)) say();
-      },
-      (error: unknown) => {
-        this.phase = 'ended';
-        this.fail(error);
-      },
-    );
+    void this.whenStored(commit.stored, end);
     return undefined;
+  }
+
+  private async whenStored(stored: Promise<void>, end: () => void): Promise<void> {
+    try {
+      await stored;
+    } catch (error) {
+      this.phase = 'ended';
+      this.fail(error);
+      return;
+    }
+    end();
+    // What the handler has said meanwhile, in its order.
+    for (const goOn of this.backlog.splice(0)) goOn();
   }
 
   private fail(error: unknown): void {

@@ -14,6 +14,7 @@ export interface WaitOptions {
 interface Waiter {
   owner: object;
   settle(outcome: WaitOutcome): void;
+  fail(error: unknown): void;
   previous: Waiter | undefined;
   next: Waiter | undefined;
 }
@@ -73,21 +74,28 @@ export class KeyedMutex {
     // Eleven callers who wait with one signal, that of a shutdown say, are no leak: Node is told so. Before anything is
     // queued, and without asking for the limit first: on Node 20 that throws when it is 0 already.
     if (signal !== undefined) setMaxListeners(0, signal);
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       let timer: ClockTimer | undefined = undefined;
       const leave = (outcome: WaitOutcome) => {
         this.unlink(lock, waiter);
         waiter.settle(outcome);
       };
       const abort = () => leave('aborted');
+      const stop = () => {
+        timer?.cancel();
+        signal?.removeEventListener('abort', abort);
+      };
       const waiter: Waiter = {
         owner,
         previous: lock.last,
         next: undefined,
         settle: (outcome) => {
-          timer?.cancel();
-          signal?.removeEventListener('abort', abort);
+          stop();
           resolve(outcome);
+        },
+        fail: (error) => {
+          stop();
+          reject(error);
         },
       };
       if (lock.last === undefined) lock.first = waiter;
@@ -115,14 +123,21 @@ export class KeyedMutex {
     return true;
   }
 
+  /** Sends whoever waits for `key` away: their waits reject with `error`. Who holds it keeps it. */
+  failWaiters(key: string, error: unknown): void {
+    const lock = this.locks.get(key);
+    if (lock !== undefined) this.dismiss(lock, (waiter) => waiter.fail(error));
+  }
+
   /** Sends every waiter away with `cancelled`; who holds a key keeps it. */
   cancelWaiters(): void {
-    for (const lock of this.locks.values()) {
-      while (lock.first !== undefined) {
-        const waiter = lock.first;
-        this.unlink(lock, waiter);
-        waiter.settle('cancelled');
-      }
+    for (const lock of this.locks.values()) this.dismiss(lock, (waiter) => waiter.settle('cancelled'));
+  }
+
+  private dismiss(lock: Lock, tell: (waiter: Waiter) => void): void {
+    for (let waiter = lock.first; waiter !== undefined; waiter = lock.first) {
+      this.unlink(lock, waiter);
+      tell(waiter);
     }
   }
 

@@ -17,8 +17,23 @@ export interface StateDefinition<T extends object = object> {
 // In the global registry, so that a class decorated by one copy of the package is known to another.
 const DEFINITION = Symbol.for('nestjs-state:definition');
 
+// A record names the classes of the states nested in it, and nothing but the name leads to them. On the global object
+// for the same reason; it only ever holds what decorators have declared.
+const DEFINITIONS = Symbol.for('nestjs-state:definitions');
+
+function definitions(): Map<string, StateDefinition> {
+  const holder = globalThis as { [DEFINITIONS]?: Map<string, StateDefinition> };
+  return (holder[DEFINITIONS] ??= new Map());
+}
+
+/** The class declared last under `name`, for reading a state that is nested in another one. */
+export function findDefinition(name: string): StateDefinition | undefined {
+  return definitions().get(name);
+}
+
 /** Marks `definition.cls` as a state class. A subclass is not one until it is marked itself. */
 export function defineState(definition: StateDefinition): void {
+  definitions().set(definition.name, definition);
   Object.defineProperty(definition.cls, DEFINITION, { value: definition, configurable: true });
   Object.defineProperty(definition.cls, immerable, { value: true, configurable: true });
 }

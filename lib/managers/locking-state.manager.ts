@@ -194,6 +194,11 @@ export abstract class LockingStateManager
     // Nothing to cancel where nobody waits there.
   }
 
+  /** Whether anybody listens to {@link events$}: what is only kept for events need not be kept otherwise. */
+  protected get isObserved(): boolean {
+    return this.events.observed;
+  }
+
   protected emit(type: StateEventType, ident: string, states: readonly string[]): void {
     // The hash costs more than a turn: nobody pays for it unless somebody listens.
     if (this.events.observed) this.events.emit({ type, identHash: hashIdent(ident), states });

@@ -50,6 +50,8 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   deadlineMs = 0;
   /** When it got the lock, by the manager's clock. */
   openedAtMs = 0;
+  /** What its manager keeps with it while it has the lock. */
+  held: object | undefined = undefined;
 
   private status: TurnStatus = 'open';
   private drafts: StateDraft[] = [];

@@ -44,6 +44,11 @@ describe('the run of a handler that answers at once', () => {
   });
 });
 
+async function refuseLater(): Promise<void> {
+  await tick();
+  refuse();
+}
+
 describe('the run of a handler whose store takes time', () => {
   it('says nothing before the store has answered, and then everything in its order', async () => {
     const store = new Gate();
@@ -59,16 +64,12 @@ describe('the run of a handler whose store takes time', () => {
   });
 
   it('fails when the store refuses, whatever else the handler has said', async () => {
-    const refusal = async (): Promise<void> => {
-      await tick();
-      refuse();
-    };
-    await expect(answerOf(of(1, 2), (value) => committed(value, refusal()))).rejects.toThrow('refused');
+    await expect(answerOf(of(1, 2), (value) => committed(value, refuseLater()))).rejects.toThrow('refused');
     const failing = concat(
       of(1),
       throwError(() => new Error('later')),
     );
-    await expect(answerOf(failing, (value) => committed(value, refusal()))).rejects.toThrow('refused');
+    await expect(answerOf(failing, (value) => committed(value, refuseLater()))).rejects.toThrow('refused');
   });
 
   it('answers with the committed value before the error that the handler ends in', async () => {

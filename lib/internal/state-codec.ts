@@ -1,0 +1,184 @@
+import { types } from 'node:util';
+import { Packr } from 'msgpackr';
+import { seal } from './seal.js';
+import { definitionOf, findDefinition, upgrade, type StateDefinition } from './state-definition.js';
+import type { Snapshot } from './state-draft.js';
+
+/** The shape of a record: raised when a process of before could not read what is written now. */
+const FORMAT = 1;
+/** The only key of a Map that is no Map of the state, but says what it stands for. */
+const ESCAPE = '\u0000nestjs-state';
+
+const TYPED_ARRAY = /^(Big)?(Int|Uint|Float)(8|16|32|64)(Clamped)?Array$/;
+
+/** What MessagePack has no form for, and how it is written instead. */
+type Escaped =
+  | readonly ['state', PackedState]
+  | readonly ['text', Uint8Array]
+  | readonly ['array', readonly [type: string, bytes: Uint8Array]]
+  | readonly ['object', readonly (readonly [unknown, unknown])[]]
+  | readonly ['map', readonly (readonly [unknown, unknown])[]]
+  | readonly ['-0'];
+
+/** A state, the root or a nested one: name and version of its class, fields, and fields of the class it lacks. */
+type PackedState = readonly [name: string, version: number, fields: unknown, missing: readonly string[]];
+
+/**
+ * Turns a state into the bytes of a record and back: MessagePack, with name and version of its class.
+ *
+ * Guarantee: everything that `seal` lets through comes back equal, nested states included; a field that is new in the
+ * class gets its default, an older version goes through `migrate`. Failure: `decode` throws on whatever it cannot read
+ * as the class it is asked for. Cost: one visit of the state each way.
+ */
+export class StateCodec {
+  // Without shared structures: each record can be read by a process that has seen no other.
+  private readonly packr = new Packr({ moreTypes: true, useRecords: true });
+  private readonly fieldNames = new WeakMap<object, readonly string[]>();
+
+  /** The record of a sealed state. Nobody else has the bytes. */
+  encode(definition: StateDefinition, { value }: Snapshot): Buffer {
+    const packed = this.packr.pack([FORMAT, ...this.packState(definition, value)]);
+    // It is a part of a large buffer that would be kept alive with it.
+    return Buffer.from(packed);
+  }
+
+  /**
+   * The state in a record, as `definition` sees it today.
+   *
+   * @throws when the bytes are no record of that class, it is of a newer version, `migrate` fails or returns what cannot
+   * be stored, or there is a nested state in it whose class this process does not know.
+   */
+  decode(definition: StateDefinition, record: Uint8Array): Snapshot {
+    const content: unknown = this.packr.unpack(record);
+    if (!Array.isArray(content) || content[0] !== FORMAT) throw new Error('it is no record of this format');
+    const [, ...packed] = content as unknown[];
+    if (packed[0] !== definition.name) throw new Error('it is a record of another class');
+    return seal(this.unpackState(definition, packed), { name: definition.name });
+  }
+
+  private packState(definition: StateDefinition, state: object): PackedState {
+    const { name, version } = definition;
+    const missing = this.fieldsOf(definition).filter((field) => !Object.hasOwn(state, field));
+    return [name, version, this.packObject(state), missing];
+  }
+
+  private unpackState(definition: StateDefinition, packed: readonly unknown[]): object {
+    const [, version, fields, missing] = packed;
+    if (!Number.isSafeInteger(version) || !Array.isArray(missing)) throw new Error('its header is damaged');
+    const restored = this.restore(fields);
+    if (typeof restored !== 'object' || restored === null) throw new Error('it has no fields');
+    const state = upgrade(definition, restored as Record<string, unknown>, version as number);
+    // A field that was deleted stays so; one that is new since the record was written has its default now.
+    if (version === definition.version) {
+      for (const field of missing) Reflect.deleteProperty(state, field as string);
+    }
+    return state;
+  }
+
+  private fieldsOf({ cls }: StateDefinition): readonly string[] {
+    let names = this.fieldNames.get(cls);
+    if (names === undefined) {
+      names = Object.keys(new cls());
+      this.fieldNames.set(cls, names);
+    }
+    return names;
+  }
+
+  private pack(value: unknown): unknown {
+    // UTF-8, which MessagePack is written in, has no form for half a surrogate pair.
+    if (typeof value === 'string')
+      return value.isWellFormed() ? value : escaped(['text', Buffer.from(value, 'utf16le')]);
+    if (typeof value === 'number') return Object.is(value, -0) ? escaped(['-0']) : value;
+    if (typeof value !== 'object' || value === null) return value;
+    if (Array.isArray(value)) return value.map((item) => this.pack(item));
+    if (types.isMap(value)) return this.packMap(value);
+    if (types.isSet(value)) return new Set(Array.from(value, (item) => this.pack(item)));
+    // What is sealed is a subclass that only looks like a Date.
+    if (types.isDate(value)) return new Date(value.getTime());
+    if (types.isTypedArray(value)) return packTypedArray(value);
+    const definition = definitionOf((value as { constructor?: unknown }).constructor);
+    if (definition !== undefined && value instanceof definition.cls)
+      return escaped(['state', this.packState(definition, value)]);
+    return this.packObject(value);
+  }
+
+  private packObject(value: object): unknown {
+    const packed: Record<string, unknown> = {};
+    let isWellFormed = true;
+    for (const [key, item] of Object.entries(value)) {
+      packed[key] = this.pack(item);
+      isWellFormed &&= key.isWellFormed();
+    }
+    if (isWellFormed) return packed;
+    return escaped(['object', Object.entries(packed).map(([key, item]) => [this.pack(key), item] as const)]);
+  }
+
+  private packMap(map: ReadonlyMap<unknown, unknown>): Map<unknown, unknown> {
+    const entries = Array.from(map, ([key, item]) => [this.pack(key), this.pack(item)] as const);
+    return map.has(ESCAPE) ? escaped(['map', entries]) : new Map(entries);
+  }
+
+  private restore(value: unknown): unknown {
+    if (typeof value !== 'object' || value === null) return value;
+    if (Array.isArray(value)) {
+      for (let index = 0; index < value.length; index += 1) value[index] = this.restore(value[index]);
+      return value;
+    }
+    if (types.isMap(value)) return this.restoreMap(value);
+    if (types.isSet(value)) return new Set(Array.from(value, (item) => this.restore(item)));
+    if (types.isDate(value)) return value;
+    const fields = value as Record<string, unknown>;
+    for (const key of Object.keys(fields)) fields[key] = this.restore(fields[key]);
+    return fields;
+  }
+
+  private restoreMap(map: ReadonlyMap<unknown, unknown>): unknown {
+    if (!map.has(ESCAPE)) {
+      return new Map(Array.from(map, ([key, item]) => [this.restore(key), this.restore(item)]));
+    }
+    const [kind, content] = map.get(ESCAPE) as Escaped;
+    switch (kind) {
+      case '-0':
+        return -0;
+      case 'text':
+        return Buffer.from(content).toString('utf16le');
+      case 'array':
+        return restoreTypedArray(...content);
+      case 'object':
+        return Object.fromEntries(
+          content.map(([key, item]) => [this.restore(key) as string, this.restore(item)]),
+        );
+      case 'map':
+        return new Map(content.map(([key, item]) => [this.restore(key), this.restore(item)]));
+      case 'state':
+        return this.restoreState(content);
+      default:
+        throw new Error('it holds what this version does not know');
+    }
+  }
+
+  private restoreState(packed: PackedState): object {
+    const [name] = packed;
+    const definition = findDefinition(name);
+    if (definition === undefined) throw new Error(`it holds a ${name}, and no class of that name is loaded`);
+    return this.unpackState(definition, packed);
+  }
+}
+
+function packTypedArray(array: NodeJS.TypedArray): Map<unknown, unknown> {
+  const bytes = Buffer.from(array.buffer, array.byteOffset, array.byteLength);
+  return escaped(['array', [array[Symbol.toStringTag], bytes]]);
+}
+
+function restoreTypedArray(type: string, bytes: Uint8Array): unknown {
+  if (!TYPED_ARRAY.test(type)) throw new Error('it holds an array of an unknown type');
+  const construct = (globalThis as unknown as Record<string, new (buffer: ArrayBufferLike) => unknown>)[type];
+  if (construct === undefined)
+    throw new Error(`it holds a ${type}, which this version of Node does not have`);
+  // Bytes of its own, which start where any type of array may start.
+  return new construct(Uint8Array.from(bytes).buffer);
+}
+
+function escaped(content: Escaped): Map<unknown, unknown> {
+  return new Map([[ESCAPE, content]]);
+}

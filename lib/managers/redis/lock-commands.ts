@@ -1,0 +1,136 @@
+import type { Clock } from '../../internal/clock.js';
+import type { StateWrites } from './held-states.js';
+import type { RedisArgument, RedisConnection } from './redis-connection.js';
+import type { IdentKeys, RedisKeys } from './redis-keys.js';
+import { ACQUIRE, COMMIT, FINISH, LEAVE, READ, RENEW } from './redis-scripts.js';
+
+/** How a caller waits when the lock is not free: not at all, by asking for the first time, or again. */
+export type Waiting = 'no' | 'first' | 'again';
+/** What became of a commit; `wanted`: it is done, and another process waits for the lock. */
+export type LockVerdict = 'done' | 'wanted' | 'lost';
+
+/** Whose lock it is, or would be. */
+export interface LockOwner {
+  readonly keys: IdentKeys;
+  readonly owner: string;
+}
+
+/** How long a wait list outlives the last look of whoever stands on it, in milliseconds. */
+const WAIT_LIST_MS = 10_000;
+/** How long a lock lives that was handed over, until its new owner has renewed it, in milliseconds. */
+const HANDED_LEASE_MS = 1_000;
+/** How long to rest before a lock that could not be given back is given back again, in milliseconds. */
+const RETRY_MS = 250;
+
+const VERDICTS: readonly LockVerdict[] = ['lost', 'done', 'done', 'wanted'];
+
+export interface LockCommandsOptions {
+  readonly clock: Clock;
+  readonly expirationMs: number;
+  readonly lockExpirationMs: number;
+}
+
+/** What is asked of Redis about locks and states, each in one round trip. @throws {StateStoreUnavailableError} each of them. */
+export class LockCommands {
+  /** How long a lock lives that was handed over, in milliseconds, until it is renewed. */
+  readonly handedLeaseMs: number;
+  private readonly lockMs: number;
+  private readonly windowMs: number;
+  /** While a lock lives so do its states; the window counts from the end of the lock, whatever ends it. */
+  private readonly lockedStatesMs: number;
+  private isStopping = false;
+
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly keys: RedisKeys,
+    private readonly options: LockCommandsOptions,
+  ) {
+    // Redis counts whole milliseconds, and none at all would delete the key.
+    this.lockMs = Math.max(1, Math.round(options.lockExpirationMs));
+    this.windowMs = Math.max(1, Math.round(options.expirationMs));
+    this.lockedStatesMs = this.lockMs + this.windowMs;
+    this.handedLeaseMs = Math.min(this.lockMs, HANDED_LEASE_MS);
+  }
+
+  /** The fields and records of the states when the lock is the caller's now, else how many milliseconds it still lives. */
+  async acquire(lock: LockOwner, waiting: Waiting): Promise<readonly Buffer[] | number> {
+    const args = [
+      lock.owner,
+      this.lockMs,
+      this.lockedStatesMs,
+      waiting,
+      this.keys.channelPrefix,
+      WAIT_LIST_MS,
+    ];
+    // When nobody waits for the answer any more the lock, or the place on the list, is for somebody else.
+    const onLate = (): void => void this.leave(lock);
+    const reply = await this.connection.run(ACQUIRE, [...lockKeys(lock), ...args], onLate);
+    return reply as readonly Buffer[] | number;
+  }
+
+  /** Writes and keeps the lock. */
+  async commit(lock: LockOwner, id: string, { deleteAll, fields }: StateWrites): Promise<LockVerdict> {
+    const args = [lock.owner, id, deleteAll ? 1 : 0, this.lockMs, this.lockedStatesMs, ...fields];
+    return verdict(await this.connection.run(COMMIT, [...lockKeys(lock), ...args]));
+  }
+
+  /** Writes and gives the lock up. */
+  async finish(lock: LockOwner, id: string, { deleteAll, fields }: StateWrites): Promise<LockVerdict> {
+    const args = [lock.owner, id, deleteAll ? 1 : 0, this.windowMs, ...this.handOver, ...fields];
+    return verdict(await this.connection.run(FINISH, [...lockKeys(lock), ...args]));
+  }
+
+  /** Prolongs the lock. False when it is lost. */
+  async renew({ keys, owner }: LockOwner): Promise<boolean> {
+    const args = [keys.lock, keys.states, owner, this.lockMs, this.lockedStatesMs];
+    return (await this.connection.run(RENEW, args)) === 1;
+  }
+
+  /**
+   * Gives back what `lock` may have, the lock or a place on the wait list. Never rejects: it is tried until the lock
+   * must have run out by itself.
+   */
+  async leave(lock: LockOwner): Promise<void> {
+    const { clock } = this.options;
+    const endMs = clock.nowMs() + this.lockMs;
+    const args = [...lockKeys(lock), lock.owner, ...this.handOver];
+    for (;;) {
+      try {
+        await this.connection.run(LEAVE, args);
+        return;
+      } catch {
+        if (this.isStopping || clock.nowMs() + RETRY_MS >= endMs) return;
+        await new Promise<void>((resolve) => clock.startTimer(resolve, RETRY_MS));
+      }
+    }
+  }
+
+  /** Reads one state without the lock. */
+  async read(keys: IdentKeys, name: string): Promise<Buffer | undefined> {
+    const reply = await this.connection.run(READ, [keys.lock, keys.states, name, this.windowMs]);
+    return (reply as Buffer | null) ?? undefined;
+  }
+
+  /** Whether the call that failed with `error` can have done nothing. */
+  wasNeverSent(error: unknown): boolean {
+    return this.connection.wasNeverSent(error);
+  }
+
+  /** From here on nothing is tried again. */
+  stop(): void {
+    this.isStopping = true;
+  }
+
+  private get handOver(): RedisArgument[] {
+    const { keys, connection, handedLeaseMs, windowMs } = this;
+    return [keys.channelPrefix, handedLeaseMs, handedLeaseMs + windowMs, connection.countsReceivers ? 1 : 0];
+  }
+}
+
+function lockKeys({ keys }: LockOwner): [string, string, string] {
+  return [keys.lock, keys.wait, keys.states];
+}
+
+function verdict(reply: unknown): LockVerdict {
+  return VERDICTS[reply as number] ?? 'lost';
+}

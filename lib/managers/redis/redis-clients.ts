@@ -1,0 +1,222 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
+import type { Cluster, Redis, RedisOptions } from 'ioredis';
+import type { Clock } from '../../internal/clock.js';
+import { Deferred } from '../../internal/deferred.js';
+import { InvalidStateOptionsError, StateStoreUnavailableError } from '../../state.errors.js';
+
+/** What scripts are run on. */
+export type RedisClient = Redis | Cluster;
+
+export interface RedisClientsOptions {
+  readonly url: string | undefined;
+  readonly client: object | undefined;
+  readonly commandTimeoutMs: number;
+  readonly clock: Clock;
+}
+
+export interface RedisClientsEvents {
+  /** The server can be asked, for the first time or again. */
+  onReady(): void;
+  /** A connection was lost; what was under way is sent again over the next one. */
+  onLost(): void;
+}
+
+const LONGEST_RECONNECT_MS = 1_000;
+/** How long a connection may take to say goodbye, in milliseconds. */
+const DISCONNECT_MS = 100;
+
+/**
+ * The two clients of a process, one for scripts and one that listens: opened from a URL, or taken from the application
+ * and never closed. Guarantee: no `error` event is left without a listener, and an outage is said once.
+ */
+export class RedisClients {
+  /** What a connection complained of last. */
+  lastError: Error | undefined;
+  private readonly logger = new Logger('StateManager');
+  private client: RedisClient | undefined;
+  private subscriber: RedisClient | undefined;
+  private isAway = false;
+  private isClosing = false;
+  private readonly undo: (() => void)[] = [];
+
+  constructor(
+    private readonly options: RedisClientsOptions,
+    private readonly events: RedisClientsEvents,
+  ) {}
+
+  get main(): RedisClient {
+    if (this.client === undefined) throw new StateStoreUnavailableError('Redis is not connected yet.');
+    return this.client;
+  }
+
+  get isReady(): boolean {
+    return this.client?.status === 'ready';
+  }
+
+  get isCluster(): boolean {
+    return this.client?.isCluster === true;
+  }
+
+  /** What the client puts before every key by itself. */
+  get keyPrefix(): string {
+    return this.client?.options.keyPrefix ?? '';
+  }
+
+  /** The servers that hold keys. */
+  masters(): Redis[] {
+    return this.isCluster ? (this.main as Cluster).nodes('master') : [this.main as Redis];
+  }
+
+  /**
+   * Connects both and subscribes to `channel`.
+   *
+   * @throws {StateStoreUnavailableError} when that takes longer than `commandTimeout`, or is refused.
+   * @throws {InvalidStateOptionsError} when the client is none, or the package ioredis is missing.
+   */
+  async open(channel: string, onMessage: (message: Buffer) => void): Promise<void> {
+    this.client = this.options.client === undefined ? await this.create() : this.adopt(this.options.client);
+    this.listen(this.client);
+    const subscriber = this.duplicate(this.client);
+    this.subscriber = subscriber;
+    this.on(subscriber, 'error', (error: Error) => (this.lastError = error));
+    this.on(subscriber, 'messageBuffer', (_channel: Buffer, message: Buffer) => onMessage(message));
+    try {
+      await this.inTime(Promise.all([connect(this.client), connect(subscriber)]));
+      await this.inTime(subscriber.subscribe(channel));
+    } catch (error) {
+      await this.close();
+      throw this.startFailure(error);
+    }
+  }
+
+  /** Gives up the connection of our own and opens another one. A client of the application is left to itself. */
+  reconnect(): void {
+    if (this.options.client === undefined) this.client?.disconnect(true);
+  }
+
+  /** Closes what was opened here, and stops listening to the rest. */
+  async close(): Promise<void> {
+    this.isClosing = true;
+    const own = this.options.client === undefined ? [this.client, this.subscriber] : [this.subscriber];
+    await Promise.all(own.map(disconnect));
+    for (const undo of this.undo.splice(0)) undo();
+    // A connection attempt that is under way may still complain, with nobody left to hear it.
+    for (const client of own) client?.on('error', () => undefined);
+  }
+
+  private async create(): Promise<Redis> {
+    const { url, commandTimeoutMs } = this.options;
+    const { Redis: Client } = await importClient();
+    const options: RedisOptions = {
+      lazyConnect: true,
+      disconnectTimeout: DISCONNECT_MS,
+      // How long a call may take is counted elsewhere, and what is sent twice is told apart there.
+      maxRetriesPerRequest: null,
+      connectTimeout: Math.max(commandTimeoutMs, LONGEST_RECONNECT_MS),
+      retryStrategy: (times) => Math.min(20 * 2 ** Math.min(times, 8), LONGEST_RECONNECT_MS),
+      // After a failover the old primary is a replica: ask again where the primary is.
+      reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 2 : false),
+    };
+    return new Client(url as string, options);
+  }
+
+  private adopt(client: object): RedisClient {
+    const { callBuffer, duplicate, status } = client as Partial<RedisClient>;
+    if (typeof callBuffer === 'function' && typeof duplicate === 'function' && typeof status === 'string')
+      return client as RedisClient;
+    throw new InvalidStateOptionsError(['redis.client: it is no Redis or Cluster of ioredis.']);
+  }
+
+  private duplicate(client: RedisClient): RedisClient {
+    // The prefix of a client would be put before the channel too, and scripts publish without it.
+    const options = { keyPrefix: '', lazyConnect: true, disconnectTimeout: DISCONNECT_MS };
+    return client.isCluster
+      ? (client as Cluster).duplicate([], options)
+      : (client as Redis).duplicate({ ...options, maxRetriesPerRequest: null });
+  }
+
+  private listen(client: RedisClient): void {
+    this.on(client, 'error', (error: Error) => {
+      this.lastError = error;
+      this.lost();
+    });
+    this.on(client, 'ready', () => {
+      if (this.isAway) this.logger.log('Redis is back.');
+      this.isAway = false;
+      this.events.onReady();
+    });
+    this.on(client, 'close', () => this.lost());
+    if (client.isCluster) this.listenToNodes(client as Cluster);
+  }
+
+  private listenToNodes(cluster: Cluster): void {
+    const watch = (node: Redis): void => this.on(node, 'close', () => this.events.onLost());
+    for (const node of cluster.nodes('all')) watch(node);
+    this.on(cluster, '+node', watch);
+  }
+
+  private lost(): void {
+    this.events.onLost();
+    if (this.isAway || this.isClosing) return;
+    this.isAway = true;
+    this.logger.warn(
+      `The connection to Redis is lost${this.lastError === undefined ? '' : `: ${this.lastError.message}`}. Turns fail until it is back.`,
+    );
+  }
+
+  private on<A extends unknown[]>(client: RedisClient, event: string, listener: (...args: A) => void): void {
+    client.on(event, listener as (...args: unknown[]) => void);
+    this.undo.push(() => client.off(event, listener as (...args: unknown[]) => void));
+  }
+
+  private inTime<T>(work: Promise<T>): Promise<T> {
+    const { clock, commandTimeoutMs } = this.options;
+    return new Promise((resolve, reject) => {
+      const timer = clock.startTimer(() => reject(this.lastError), commandTimeoutMs);
+      work.then(resolve, reject).finally(() => timer.cancel());
+    });
+  }
+
+  private startFailure(cause: unknown): StateStoreUnavailableError {
+    const { options } = this;
+    const where =
+      options.url === undefined
+        ? 'through `redis.client`'
+        : `at ${new URL(options.url).host} (\`redis.url\`)`;
+    const why = cause instanceof Error ? `: ${cause.message}` : '';
+    return new StateStoreUnavailableError(
+      `Redis ${where} could not be used within ${options.commandTimeoutMs} ms${why}. Is it running, and may this user connect and subscribe?`,
+      { cause },
+    );
+  }
+}
+
+/** Resolves when `client` is ready; goes on trying when it is not at once. */
+function connect(client: RedisClient): Promise<void> {
+  if (client.status === 'ready') return Promise.resolve();
+  const ready = new Deferred();
+  client.once('ready', () => ready.resolve());
+  client.once('end', () => ready.reject(new Error('the client has given up')));
+  if (client.status === 'wait') client.connect().catch(() => undefined);
+  return ready.promise;
+}
+
+async function disconnect(client: RedisClient | undefined): Promise<void> {
+  if (client === undefined) return;
+  const ended = new Deferred();
+  client.once('end', () => ended.resolve());
+  // Where there is no connection at this moment ioredis says nothing of its end.
+  const hasConnection = ['connecting', 'connect', 'ready', 'disconnecting'].includes(client.status);
+  client.disconnect();
+  if (hasConnection) await Promise.race([ended.promise, delay(DISCONNECT_MS * 2)]);
+}
+
+async function importClient(): Promise<{ readonly Redis: typeof Redis }> {
+  try {
+    return await import('ioredis');
+  } catch (cause) {
+    const problem = 'mode: the redis manager needs the package ioredis. Install it: npm install ioredis.';
+    throw Object.assign(new InvalidStateOptionsError([problem]), { cause });
+  }
+}

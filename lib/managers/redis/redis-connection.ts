@@ -1,0 +1,263 @@
+import { Logger } from '@nestjs/common';
+import type { Redis } from 'ioredis';
+import type { Clock } from '../../internal/clock.js';
+import { DeadlineQueue, type DeadlineNode } from '../../internal/deadline-queue.js';
+import { DeadlineWorker } from '../../internal/deadline-worker.js';
+import { StateManagerClosedError, StateStoreUnavailableError } from '../../state.errors.js';
+import { RedisClients } from './redis-clients.js';
+import type { RedisScript } from './redis-scripts.js';
+
+/** A key or an argument of a script. */
+export type RedisArgument = string | number | Buffer;
+
+export interface RedisConnectionOptions {
+  readonly url: string | undefined;
+  readonly client: object | undefined;
+  readonly commandTimeoutMs: number;
+  readonly clock: Clock;
+}
+
+/** After this many times `commandTimeout` without any answer a connection of our own is given up for a new one. */
+const SILENT_TIMEOUTS = 3;
+
+/** One call of a script, from the caller to its answer. */
+class Call implements DeadlineNode {
+  previous: DeadlineNode | undefined = undefined;
+  next: DeadlineNode | undefined = undefined;
+  deadlineMs = 0;
+  /** Connections lost when it was sent; it may have been sent again if there are more by now. */
+  epoch = -1;
+  isOver = false;
+
+  constructor(
+    readonly script: RedisScript,
+    readonly args: readonly RedisArgument[],
+    readonly resolve: (reply: unknown) => void,
+    readonly reject: (error: unknown) => void,
+    readonly onLate: ((reply: unknown) => void) | undefined,
+  ) {}
+}
+
+/**
+ * Runs scripts, and ends each call within `commandTimeout`.
+ *
+ * Guarantee: a call either resolves with the answer of a script that ran once, or rejects with a
+ * {@link StateStoreUnavailableError}; no call is sent while the server is known to be silent or away, so an outage makes
+ * nothing grow. Recovers by itself, also with an empty script cache. Cost: no timer of its own for any call.
+ */
+export class RedisConnection {
+  private readonly logger = new Logger('StateManager');
+  private readonly clients: RedisClients;
+  private readonly calls = new DeadlineQueue<Call>();
+  private readonly timeouts: DeadlineWorker<Call>;
+  private parked: Call[] = [];
+  private readonly unsent = new WeakSet<object>();
+  /** A call has timed out and nothing was heard since. */
+  private isSilent = false;
+  private heardAtMs = 0;
+  private epoch = 0;
+  private isClosed = false;
+
+  constructor(private readonly options: RedisConnectionOptions) {
+    this.clients = new RedisClients(options, {
+      onReady: () => this.goOn(),
+      onLost: () => (this.epoch += 1),
+    });
+    this.timeouts = new DeadlineWorker(this.calls, {
+      clock: options.clock,
+      // Answers that came in while the event loop was blocked, or the process stopped, are read first.
+      onDue: (call) => options.clock.startImmediate(() => this.timeOut(call)),
+      onError: (error) => this.logger.error('Ending an overdue call failed.', error),
+    });
+  }
+
+  /** What the client puts before every key, by an option of its own. */
+  get keyPrefix(): string {
+    return this.clients.keyPrefix;
+  }
+
+  /** PUBLISH counts the receivers of one node: on a cluster that says nothing. */
+  get countsReceivers(): boolean {
+    return !this.clients.isCluster;
+  }
+
+  /** @throws {StateStoreUnavailableError} when the server cannot be reached. @throws {InvalidStateOptionsError} */
+  async open(channel: string, onMessage: (message: Buffer) => void): Promise<void> {
+    this.timeouts.start();
+    this.heardAtMs = this.options.clock.nowMs();
+    await this.clients.open(channel, onMessage);
+  }
+
+  /**
+   * Closes what was opened here. A client of the application stays as it is. For when nothing is under way any more:
+   * what still waits for its answer is rejected.
+   */
+  async close(): Promise<void> {
+    this.isClosed = true;
+    for (let call = this.calls.first; call !== undefined; call = this.calls.first) {
+      this.end(call);
+      call.reject(new StateManagerClosedError());
+    }
+    this.parked = [];
+    this.timeouts.stop();
+    await this.clients.close();
+  }
+
+  /**
+   * Runs `script` with its keys and arguments.
+   *
+   * @param onLate Told the answer when it comes after the call has timed out: the script did run.
+   * @throws {StateStoreUnavailableError} when there is no answer in time, or one that is an error. Whether the script has
+   * run is unknown then, unless {@link wasNeverSent} says so.
+   */
+  run(
+    script: RedisScript,
+    args: readonly RedisArgument[],
+    onLate?: (reply: unknown) => void,
+  ): Promise<unknown> {
+    if (this.isClosed) return Promise.reject(new StateManagerClosedError());
+    return new Promise((resolve, reject) => {
+      const call = new Call(script, args, resolve, reject, onLate);
+      this.calls.push(call, this.options.clock.nowMs() + this.options.commandTimeoutMs);
+      this.timeouts.wakeInTime();
+      if (this.canSend) this.send(call);
+      else this.park(call);
+    });
+  }
+
+  /** Whether the call that failed with `error` has never left this process. */
+  wasNeverSent(error: unknown): boolean {
+    return typeof error === 'object' && error !== null && this.unsent.has(error);
+  }
+
+  /** Whether there is such a key. @throws {StateStoreUnavailableError} */
+  async exists(key: string): Promise<boolean> {
+    try {
+      return (await this.inTime(this.clients.main.exists(key))) === 1;
+    } catch (error) {
+      throw this.unavailable(error);
+    }
+  }
+
+  /** How many keys match `pattern`, over all nodes. Cost: a scan of the whole server, in small steps. */
+  async countKeys(pattern: string): Promise<number> {
+    let count = 0;
+    for (const node of this.clients.masters()) count += await this.countKeysOf(node, pattern);
+    return count;
+  }
+
+  private async countKeysOf(node: Redis, pattern: string): Promise<number> {
+    // A key can be returned twice while the server rehashes.
+    const seen = new Set<string>();
+    let cursor = '0';
+    do {
+      let keys: string[];
+      try {
+        [cursor, keys] = await this.inTime(node.scan(cursor, 'MATCH', pattern, 'COUNT', 1_000));
+      } catch (error) {
+        throw this.unavailable(error);
+      }
+      for (const key of keys) seen.add(key);
+    } while (cursor !== '0');
+    return seen.size;
+  }
+
+  private get canSend(): boolean {
+    return this.clients.isReady && !this.isSilent;
+  }
+
+  private park(call: Call): void {
+    this.parked.push(call);
+    const silentMs = this.options.clock.nowMs() - this.heardAtMs;
+    if (this.isSilent && silentMs > SILENT_TIMEOUTS * this.options.commandTimeoutMs) {
+      // No answer, and no end of the connection either: what is on its way is sent again over a new one.
+      this.heardAtMs = this.options.clock.nowMs();
+      this.clients.reconnect();
+    }
+  }
+
+  /** Something was heard of the server: what was held back goes out. */
+  private goOn(): void {
+    this.isSilent = false;
+    this.heardAtMs = this.options.clock.nowMs();
+    if (this.parked.length === 0 || !this.clients.isReady) return;
+    for (const call of this.parked.splice(0)) if (!call.isOver) this.send(call);
+  }
+
+  private send(call: Call, asSource = false): void {
+    const { script, args } = call;
+    call.epoch = this.epoch;
+    const { main } = this.clients;
+    const sent = asSource
+      ? main.callBuffer('eval', script.lua, script.keys, ...args)
+      : main.callBuffer('evalsha', script.sha, script.keys, ...args);
+    sent.then(
+      (reply: unknown) => this.answered(call, reply),
+      (error: unknown) => this.failed(call, error, asSource),
+    );
+  }
+
+  private answered(call: Call, reply: unknown): void {
+    this.goOn();
+    if (call.isOver) {
+      call.onLate?.(reply);
+      return;
+    }
+    this.end(call);
+    if (reply === 0 && call.script.isFinal && call.epoch !== this.epoch) {
+      call.reject(new StateStoreUnavailableError('The connection to Redis was lost before it answered.'));
+      return;
+    }
+    call.resolve(reply);
+  }
+
+  private failed(call: Call, error: unknown, wasSource: boolean): void {
+    const isReply = (error as { name?: unknown } | undefined)?.name === 'ReplyError';
+    if (isReply) this.goOn();
+    if (call.isOver) return;
+    if (isReply && !wasSource && (error as Error).message.startsWith('NOSCRIPT')) {
+      this.send(call, true);
+      return;
+    }
+    this.end(call);
+    call.reject(this.unavailable(error));
+  }
+
+  private timeOut(call: Call): void {
+    if (call.isOver) return;
+    const wasSent = call.epoch >= 0;
+    this.end(call);
+    if (wasSent) this.isSilent = true;
+    // All wait equally long, so those that are over stand first.
+    while (this.parked[0]?.isOver === true) this.parked.shift();
+    const error = this.unavailable(this.clients.lastError);
+    if (!wasSent) this.unsent.add(error);
+    call.reject(error);
+  }
+
+  private inTime<T>(command: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const timer = this.options.clock.startTimer(
+        () => reject(this.clients.lastError),
+        this.options.commandTimeoutMs,
+      );
+      command.then(resolve, reject).finally(() => timer.cancel());
+    });
+  }
+
+  private end(call: Call): void {
+    call.isOver = true;
+    this.calls.remove(call);
+  }
+
+  private unavailable(cause: unknown): StateStoreUnavailableError {
+    const isReply = (cause as { name?: unknown } | undefined)?.name === 'ReplyError';
+    const { commandTimeoutMs } = this.options;
+    return new StateStoreUnavailableError(
+      isReply
+        ? `Redis refused: ${(cause as Error).message}`
+        : `Redis did not answer within ${commandTimeoutMs} ms (\`redis.commandTimeout\`).`,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,496 @@
+import type { Clock } from '../../internal/clock.js';
+import type { DeadlineNode } from '../../internal/deadline-queue.js';
+import { Deferred } from '../../internal/deferred.js';
+import type { StateCodec } from '../../internal/state-codec.js';
+import { LockExpiredError, type StateError } from '../../state.errors.js';
+import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
+import { HeldStates, type StatesMade, type StateWrites } from './held-states.js';
+import type { IdentKeys } from './redis-keys.js';
+import type { LockCommands, LockVerdict } from './lock-commands.js';
+
+/**
+ * `asking` for the lock; `waiting` for it; `held`; `ended`: given up, lost, or never had, though an answer may still be on
+ * its way.
+ */
+export type HoldPhase = 'asking' | 'waiting' | 'held' | 'ended';
+
+/** While others wait, one process goes on for this long, in milliseconds, before it hands the lock over … */
+const SLICE_MS = 5;
+/** … or for this many turns. */
+const SLICE_TURNS = 256;
+/** The longest time between two looks at a lock that is waited for, in milliseconds. */
+const LONGEST_RETRY_MS = 1_000;
+/** The most by which a look is put off, so that those who wait for one lock do not all look at once. */
+const RETRY_JITTER_MS = 20;
+
+/** What a hold needs of its manager. */
+export interface HoldHost {
+  readonly clock: Clock;
+  readonly codec: StateCodec;
+  readonly commands: LockCommands;
+  readonly lockExpirationMs: number;
+  /** How long the lock is kept between turns; 0 for not at all. */
+  readonly leaseHoldMs: number;
+  /** Whether a caller of this process has the turn of the ident, or is about to have it. */
+  isClaimed(ident: string): boolean;
+  /** The lock was got: it has to be renewed from now on. */
+  held(hold: RedisHold): void;
+  /** The next caller starts with a new hold. */
+  ended(hold: RedisHold): void;
+  /** The lock was given up, and with it the window of the states starts. */
+  released(hold: RedisHold): void;
+  /** A commit that covers the turn has been answered, or needs no answer. */
+  committed(hold: RedisHold, made: StatesMade): void;
+  /** The lock went, or the store fell silent, while the code of `turn` was running. */
+  turnLost(turn: ManagedTurn, error: StateError): void;
+  /** The same for turns that had ended well and have not been stored. */
+  commitLost(hold: RedisHold, turn: ManagedTurn | undefined, error: unknown): void;
+  /** Turns that were answered under `leaseHold` are not stored and will not be. */
+  acknowledgedLost(hold: RedisHold, count: number): void;
+  /** The call must have its end before the store is closed. */
+  underWay(work: Promise<unknown>): void;
+}
+
+/** A turn that has ended and waits for a commit that covers it. */
+interface Uncovered {
+  /** `undefined` for a caller that only wants to know that everything is stored. */
+  readonly turn: ManagedTurn | undefined;
+  readonly made: StatesMade;
+  readonly stored: Deferred;
+}
+
+/** What one commit stores. */
+interface Batch {
+  /** Names what is written, so that the server knows it again when it is sent twice. Empty when nothing is. */
+  readonly id: string;
+  readonly turns: readonly Uncovered[];
+  readonly writes: StateWrites;
+  /** How many turns of it were answered before. */
+  readonly acknowledged: number;
+}
+
+/**
+ * The time in which this process has, or tries to get, the lock of one ident.
+ *
+ * While it lasts turns follow each other without asking the server: each starts from what the one before has made, and
+ * one commit covers all that have ended when it is sent. At most one commit is under way; nobody is answered before the
+ * commit that covers his turn, and when that fails all it covers fail together. When others wait, a slice of a few
+ * milliseconds is all a process takes before it hands the lock over.
+ *
+ * Guarantee: the server writes only for the owner of the lock, and this owner id is used once; however the hold ends,
+ * the lock is given up or known to be lost.
+ */
+export class RedisHold implements DeadlineNode {
+  // Where it stands in the queue of the renewals.
+  previous: DeadlineNode | undefined = undefined;
+  next: DeadlineNode | undefined = undefined;
+  deadlineMs = 0;
+
+  phase: HoldPhase = 'asking';
+  /** Settles with the answer to the first question. */
+  asked!: Promise<void>;
+  /** When this process believes the lock to be its own no longer. */
+  leaseUntilMs = 0;
+
+  private states!: HeldStates;
+  /** What readers of this process may see while turns are acknowledged before they are stored. */
+  private acknowledgedStates: HeldStates | undefined;
+  private handedEarly: readonly Buffer[] | undefined;
+  private granted: Deferred | undefined;
+  private gone: Deferred | undefined;
+  private stopRetrying: (() => void) | undefined;
+  private user: ManagedTurn | undefined;
+  private uncovered: Uncovered[] = [];
+  private isCommitting = false;
+  private isCommitDue = false;
+  private isRenewing = false;
+  private isEnding = false;
+  private contendedSinceMs: number | undefined;
+  private turns = 0;
+  private acknowledged = 0;
+  private commits = 0;
+  private releasing: Promise<void> | undefined;
+
+  constructor(
+    private readonly host: HoldHost,
+    readonly ident: string,
+    readonly keys: IdentKeys,
+    readonly owner: string,
+  ) {}
+
+  /** Asks for the lock; without `canWait` the hold has ended when the lock is not free. */
+  ask(canWait: boolean): void {
+    const { host } = this;
+    const askedAtMs = host.clock.nowMs();
+    this.asked = host.commands.acquire(this, canWait ? 'first' : 'no').then(
+      (reply) => this.answered(reply, askedAtMs, canWait),
+      (error: unknown) => {
+        this.end();
+        if (!host.commands.wasNeverSent(error)) this.giveBack();
+        throw error;
+      },
+    );
+    this.asked.catch(() => undefined);
+  }
+
+  /** Settles when the lock has come; for who finds the hold `waiting`. */
+  whenGranted(): Promise<void> {
+    return (this.granted ??= new Deferred()).promise;
+  }
+
+  /** Settles when the next hold can be opened. */
+  whenGone(): Promise<void> {
+    return (this.gone ??= new Deferred()).promise;
+  }
+
+  /** Settles when a lock that is being given up has been. `undefined` when it is not being given up. Never rejects. */
+  whenReleased(): Promise<void> | undefined {
+    return this.releasing;
+  }
+
+  /** The states as turns see them; for the phase `held`. */
+  get held(): HeldStates {
+    return this.states;
+  }
+
+  /** The states as readers see them, where this process knows better than the server. */
+  get readable(): HeldStates | undefined {
+    if (this.phase !== 'held' || this.acknowledged === 0) return undefined;
+    return this.acknowledgedStates ?? this.states;
+  }
+
+  /** Lets `turn` use the lock, if it may be used. */
+  tryEnter(turn: ManagedTurn): boolean {
+    if (this.phase !== 'held') return false;
+    if (this.mustYield) {
+      this.goOn();
+      return false;
+    }
+    this.user = turn;
+    this.turns += 1;
+    turn.held = this;
+    return true;
+  }
+
+  /** Takes over what `turn`, which has the lock, has changed. `undefined`: acknowledged at once, under `leaseHold`. */
+  accept(turn: ManagedTurn, changes: TurnChanges): Promise<void> | undefined {
+    const { host } = this;
+    const isAcknowledged =
+      host.leaseHoldMs > 0 &&
+      !this.isEnding &&
+      this.contendedSinceMs === undefined &&
+      !this.isCommitting &&
+      this.uncovered.length === 0;
+    if (!isAcknowledged && this.acknowledged > 0) this.acknowledgedStates ??= this.states.freeze();
+    const made = this.states.apply(changes);
+    if (isAcknowledged) {
+      if (this.states.isDirty) this.acknowledged += 1;
+      host.committed(this, made);
+      return undefined;
+    }
+    return this.cover(turn, made);
+  }
+
+  /** The turn that used the lock has ended, or a caller that waited for it has left. */
+  release(turn: ManagedTurn): void {
+    if (this.user === turn) this.user = undefined;
+    if (this.phase === 'held') this.goOn();
+    else if (this.phase !== 'ended' && !this.host.isClaimed(this.ident)) this.leave();
+  }
+
+  /** The lock was handed over by the process that had it. */
+  handed(fields: readonly Buffer[]): void {
+    if (this.phase === 'asking') this.handedEarly = fields;
+    else if (this.phase === 'waiting')
+      this.hold(fields, this.host.commands.handedLeaseMs, this.host.clock.nowMs());
+    else if (this.phase === 'ended') this.giveBack();
+    // Held already: it was asked for again at the same moment.
+  }
+
+  /** Somebody in another process waits for the lock. */
+  wanted(): void {
+    if (this.phase !== 'held') return;
+    this.contendedSinceMs ??= this.host.clock.nowMs();
+    this.goOn();
+  }
+
+  /** The time of `leaseHold` is up, or the application shuts down: stores everything, and keeps nothing any longer. */
+  endLease(): void {
+    if (this.phase !== 'held') return;
+    this.isEnding = true;
+    this.goOn();
+  }
+
+  /** Settles when everything that was acknowledged is stored. */
+  flush(): Promise<void> | undefined {
+    if (this.phase !== 'held' || this.acknowledged === 0) return undefined;
+    const stored = this.cover(undefined, NOTHING_MADE);
+    this.goOn();
+    return stored;
+  }
+
+  /** Sends away whoever waits for the lock. */
+  cancel(error: StateError): void {
+    this.granted?.reject(error);
+  }
+
+  /** Prolongs the lock, if it is time. */
+  async renew(): Promise<void> {
+    const { host } = this;
+    const nowMs = host.clock.nowMs();
+    if (this.phase !== 'held') return;
+    if (nowMs >= this.leaseUntilMs) {
+      this.lose();
+      return;
+    }
+    if (this.isRenewing || this.isCommitting) return;
+    if (this.leaseUntilMs - nowMs > (host.lockExpirationMs * 2) / 3) return;
+    this.isRenewing = true;
+    try {
+      const isHeld = await host.commands.renew(this);
+      if (!isHeld) this.lose();
+      else if (this.isLive) this.leaseUntilMs = nowMs + host.lockExpirationMs;
+    } catch {
+      // The server is silent. It is tried again until the lease must have run out.
+    } finally {
+      this.isRenewing = false;
+    }
+  }
+
+  private get isLive(): boolean {
+    return this.phase === 'held';
+  }
+
+  /** Whether no further turn may begin. */
+  private get mustYield(): boolean {
+    // Whoever has got the lock uses it once, however late he comes to it: or nobody might ever.
+    if (this.turns === 0) return false;
+    if (this.isEnding) return true;
+    if (this.contendedSinceMs === undefined) return false;
+    return this.turns >= SLICE_TURNS || this.host.clock.nowMs() - this.contendedSinceMs >= SLICE_MS;
+  }
+
+  private answered(reply: readonly Buffer[] | number, askedAtMs: number, canWait: boolean): void {
+    if (typeof reply !== 'number') {
+      // Everybody has left while the answer was on its way: so has the lock, unless this came too late for that.
+      if (this.phase === 'ended') this.giveBack();
+      else this.hold(reply, this.host.lockExpirationMs, askedAtMs);
+    } else if (this.phase === 'ended') {
+      return;
+    } else if (this.handedEarly !== undefined) {
+      // The message came over the other socket, before this answer.
+      this.hold(this.handedEarly, this.host.commands.handedLeaseMs, askedAtMs);
+    } else if (canWait) {
+      this.phase = 'waiting';
+      this.retryIn(reply);
+    } else {
+      this.end();
+    }
+  }
+
+  private hold(fields: readonly Buffer[], leaseMs: number, sinceMs: number): void {
+    this.stopRetrying?.();
+    this.phase = 'held';
+    this.states = HeldStates.load(fields, this.host.codec);
+    this.leaseUntilMs = sinceMs + leaseMs;
+    this.host.held(this);
+    this.granted?.resolve();
+    // Its caller may have left in the tick in which the lock came.
+    if (this.granted !== undefined && !this.host.isClaimed(this.ident)) this.goOn();
+  }
+
+  /** Looks again: for messages that were lost, and holders that have died. */
+  private retryIn(lockMs: number): void {
+    const { clock } = this.host;
+    // A lock without an end was put there by somebody else.
+    const delayMs = lockMs < 0 ? LONGEST_RETRY_MS : Math.min(lockMs + 1, LONGEST_RETRY_MS);
+    const timer = clock.startTimer(() => void this.retry(), delayMs + Math.random() * RETRY_JITTER_MS);
+    this.stopRetrying = () => timer.cancel();
+  }
+
+  private async retry(): Promise<void> {
+    const askedAtMs = this.host.clock.nowMs();
+    let reply: readonly Buffer[] | number;
+    try {
+      reply = await this.host.commands.acquire(this, 'again');
+    } catch (error) {
+      if (this.phase !== 'waiting') return;
+      this.end();
+      this.granted?.reject(error);
+      return;
+    }
+    if (typeof reply === 'number') {
+      if (this.phase === 'waiting') this.retryIn(reply);
+    } else if (this.phase === 'waiting') {
+      this.hold(reply, this.host.lockExpirationMs, askedAtMs);
+    } else if (this.phase === 'ended') {
+      this.giveBack();
+    }
+  }
+
+  private cover(turn: ManagedTurn | undefined, made: StatesMade): Promise<void> {
+    const stored = new Deferred();
+    this.uncovered.push({ turn, made, stored });
+    return stored.promise;
+  }
+
+  /** Does what is to be done next with a lock that is held: nothing, a commit, or giving it up. */
+  private goOn(): void {
+    if (!this.isLive || this.isCommitting) return;
+    const isUsed = this.user !== undefined || (this.host.isClaimed(this.ident) && !this.mustYield);
+    const isKept = this.host.leaseHoldMs > 0 && !this.isEnding && this.contendedSinceMs === undefined;
+    if (!isUsed && !isKept) this.finish();
+    else if (this.uncovered.length > 0 || (this.isEnding && this.states.isDirty)) this.commitSoon();
+  }
+
+  /** Those who are next in the queue and need no time come into the same commit. */
+  private commitSoon(): void {
+    if (this.isCommitDue) return;
+    this.isCommitDue = true;
+    this.host.clock.startImmediate(() => {
+      this.isCommitDue = false;
+      if (!this.isLive || this.isCommitting || this.uncovered.length + this.acknowledged === 0) return;
+      void this.commit();
+    });
+  }
+
+  private async commit(): Promise<void> {
+    const { host } = this;
+    const batch = this.takeBatch();
+    const sentAtMs = host.clock.nowMs();
+    this.isCommitting = true;
+    let verdict: LockVerdict;
+    try {
+      verdict = await host.commands.commit(this, batch.id, batch.writes);
+    } catch (error) {
+      this.isCommitting = false;
+      this.break(error as StateError, batch);
+      return;
+    }
+    this.isCommitting = false;
+    if (verdict === 'lost') {
+      this.lose(batch);
+      return;
+    }
+    this.leaseUntilMs = sentAtMs + host.lockExpirationMs;
+    if (verdict === 'wanted') this.contendedSinceMs ??= host.clock.nowMs();
+    this.succeed(batch.turns);
+    this.goOn();
+  }
+
+  private finish(): void {
+    const batch = this.takeBatch();
+    this.end();
+    this.releasing = this.sendFinish(batch);
+    this.host.underWay(this.releasing);
+  }
+
+  private async sendFinish(batch: Batch): Promise<void> {
+    try {
+      const verdict = await this.host.commands.finish(this, batch.id, batch.writes);
+      if (verdict === 'lost') {
+        this.lose(batch);
+      } else {
+        this.succeed(batch.turns);
+        this.host.released(this);
+      }
+    } catch (error) {
+      this.break(error as StateError, batch);
+    }
+  }
+
+  private takeBatch(): Batch {
+    const { states, uncovered: turns, acknowledged } = this;
+    const writes = states.takeWrites();
+    this.uncovered = [];
+    this.acknowledged = 0;
+    this.acknowledgedStates = undefined;
+    return {
+      id: writes.fields.length === 0 ? '' : `${this.owner}/${(this.commits += 1)}`,
+      turns,
+      writes,
+      acknowledged,
+    };
+  }
+
+  private succeed(turns: readonly Uncovered[]): void {
+    for (const { made, stored } of turns) {
+      this.host.committed(this, made);
+      stored.resolve();
+    }
+  }
+
+  private fail(turns: readonly Uncovered[], error: unknown): void {
+    for (const { turn, stored } of turns) {
+      this.host.commitLost(this, turn, error);
+      stored.reject(error);
+    }
+  }
+
+  /** The lock is somebody else's by now, or nobody's: everything that is not stored is lost. */
+  private lose(batch?: Batch): void {
+    const { user } = this;
+    const lost = [...(batch?.turns ?? []), ...this.uncovered.splice(0)];
+    const acknowledged = (batch?.acknowledged ?? 0) + this.acknowledged;
+    this.acknowledged = 0;
+    this.end();
+    for (const each of lost) this.fail([each], lockLost(each.turn));
+    if (user !== undefined) this.host.turnLost(user, lockLost(user));
+    if (acknowledged > 0) this.host.acknowledgedLost(this, acknowledged);
+  }
+
+  /** The store is silent: nobody can go on from what it may or may not have. */
+  private break(error: StateError, batch: Batch): void {
+    const { user } = this;
+    this.end();
+    this.fail([...batch.turns, ...this.uncovered.splice(0)], error);
+    if (user !== undefined) this.host.turnLost(user, error);
+    if (batch.acknowledged === 0) this.giveBack();
+    else this.host.underWay(this.store(batch));
+  }
+
+  /** Stores what has been acknowledged for as long as the lock can still be this process's own. */
+  private async store({ id, writes, acknowledged }: Batch): Promise<void> {
+    const { clock, commands } = this.host;
+    while (clock.nowMs() < this.leaseUntilMs) {
+      try {
+        if ((await commands.finish(this, id, writes)) !== 'lost') return;
+        break;
+      } catch {
+        await new Promise<void>((resolve) => clock.startTimer(resolve, RETRY_JITTER_MS));
+      }
+    }
+    this.host.acknowledgedLost(this, acknowledged);
+  }
+
+  /** Nobody of this process waits any longer. */
+  private leave(): void {
+    this.end();
+    this.giveBack();
+  }
+
+  /** Takes this owner off the wait list, and off the lock if it has it. */
+  private giveBack(): void {
+    const left = this.host.commands.leave(this);
+    this.releasing = left;
+    this.host.underWay(left);
+  }
+
+  private end(): void {
+    this.stopRetrying?.();
+    if (this.phase === 'ended') return;
+    this.phase = 'ended';
+    this.user = undefined;
+    this.host.ended(this);
+    this.gone?.resolve();
+  }
+}
+
+const NOTHING_MADE: StatesMade = { created: [], deleted: [] };
+
+function lockLost(turn: ManagedTurn | undefined): LockExpiredError {
+  return new LockExpiredError(
+    `Lock for ${turn?.description ?? 'a state'} was lost in Redis: it was not renewed within \`lockExpiration\`, or its key ` +
+      'is gone. Raise `lockExpiration` if the process can stand still for so long, and see that Redis evicts nothing.',
+  );
+}

@@ -1,0 +1,50 @@
+import { createHash } from 'node:crypto';
+
+/** Hexadecimal digits of the hash in a key: 160 bits. Its first twelve are those that logs and events show. */
+const HASH_LENGTH = 40;
+/** What separates the parts of an owner id. */
+const SEPARATOR = ':';
+
+/** The keys of one ident. The braces put all of them into one slot of a cluster. */
+export interface IdentKeys {
+  /** The ident as Redis knows it: it is a credential, and whoever can read Redis must not be able to use it. */
+  readonly hash: string;
+  readonly lock: string;
+  readonly wait: string;
+  readonly states: string;
+}
+
+/** How the names in Redis are made. */
+export class RedisKeys {
+  /** What the channels of all processes start with. */
+  readonly channelPrefix: string;
+
+  constructor(private readonly prefix: string) {
+    this.channelPrefix = `${prefix}wake:`;
+  }
+
+  ofIdent(ident: string): IdentKeys {
+    return this.ofHash(createHash('sha256').update(ident).digest('hex').slice(0, HASH_LENGTH));
+  }
+
+  ofHash(hash: string): IdentKeys {
+    const states = `${this.prefix}{${hash}}`;
+    return { hash, lock: `${states}:lock`, wait: `${states}:wait`, states };
+  }
+
+  /** Matches the states of all idents, in the syntax of SCAN; `outerPrefix` is one that the client puts before keys. */
+  statesPattern(outerPrefix: string): string {
+    const literal = (outerPrefix + this.prefix).replaceAll(/[\\*?[\]]/g, String.raw`\$&`);
+    return `${literal}{*}`;
+  }
+
+  /** The channel of a process. */
+  channelOf(instance: string): string {
+    return this.channelPrefix + instance;
+  }
+
+  /** An owner id: of one hold of one process, which can be told from it. */
+  static owner(instance: string, number: number): string {
+    return instance + SEPARATOR + String(number);
+  }
+}

@@ -1,0 +1,202 @@
+import { createHash } from 'node:crypto';
+
+/** One Lua script: everything that compares and acts is one. */
+export interface RedisScript {
+  readonly name: string;
+  readonly lua: string;
+  readonly sha: string;
+  /** How many keys it takes. */
+  readonly keys: number;
+  /** How many arguments it takes, before the pairs of fields and values that some take on top. */
+  readonly args: number;
+  /**
+   * It answers 0 when the lock is lost, also when an earlier run has given it up: an answer of 0 to a call that may have
+   * been sent twice says nothing.
+   */
+  readonly isFinal: boolean;
+}
+
+function script(name: string, keys: number, args: number, lua: string, isFinal = false): RedisScript {
+  return { name, keys, args, isFinal, lua, sha: createHash('sha1').update(lua).digest('hex') };
+}
+
+// The field of the hash that names the last commit, so that a script that is sent again, because its answer was lost
+// with the connection, can tell that it was here before. State names start with a word character or one of .:-
+const RECEIPT = '#commit';
+
+/**
+ * Gives up the lock, which is held: the longest waiting process becomes its owner at once and is sent the states.
+ * Without anybody who waits the lock is deleted. Expects the locals `lock`, `wait`, `states`, `prefix`, `leaseMs`,
+ * `statesMs` and `countsReceivers`.
+ *
+ * A message reaches nobody when its process has died: the next one's turn. On a cluster PUBLISH counts the receivers of
+ * one node only and says nothing; there the short lease is what a dead process costs.
+ */
+const HAND_OVER = `
+local waiter = redis.call('ZPOPMIN', wait)[1]
+while waiter do
+  local fields = redis.call('HGETALL', states)
+  local lengths = {}
+  for index, field in ipairs(fields) do lengths[index] = #field end
+  redis.call('SET', lock, waiter, 'PX', leaseMs)
+  if #fields > 0 then redis.call('PEXPIRE', states, statesMs) end
+  local head = 'handed ' .. string.match(lock, '{(%x+)}:lock$') .. ' ' .. waiter .. ' ' .. table.concat(lengths, ' ')
+  local message = head .. '\\n' .. table.concat(fields)
+  local reached = redis.call('PUBLISH', prefix .. string.match(waiter, '^[^:]+'), message)
+  if reached > 0 or not countsReceivers then return 1 end
+  waiter = redis.call('ZPOPMIN', wait)[1]
+end
+redis.call('DEL', lock)
+return 1
+`;
+
+/** Writes what a commit brings, or returns because the lock is not held. Expects `states`, `ttlMs`. */
+const WRITE = `
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  if ARGV[2] ~= '' and redis.call('HGET', KEYS[3], '${RECEIPT}') == ARGV[2] then return 2 end
+  return 0
+end
+if ARGV[3] == '1' then redis.call('DEL', KEYS[3]) end
+if #ARGV > FIXED then redis.call('HSET', KEYS[3], '${RECEIPT}', ARGV[2], unpack(ARGV, FIXED + 1)) end
+`;
+
+const WRITE_ARGS = `
+-- ARGV[1] owner
+-- ARGV[2] commit id, unique for what is written; empty when nothing is
+-- ARGV[3] 1: delete all states first`;
+
+/**
+ * Takes the lock and loads the states, in one round trip.
+ */
+export const ACQUIRE = script(
+  'acquire',
+  3,
+  6,
+  `-- Takes the lock of an ident if it is free, or has been handed to the caller, and loads its states.
+-- Otherwise puts the caller on the wait list, once, and tells the process that holds the lock.
+-- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states
+-- ARGV[1] owner, <instance>:<number>
+-- ARGV[2] ms the lock lives
+-- ARGV[3] ms the states live at least
+-- ARGV[4] how the caller waits: no (not at all), first (asks for the first time), again
+-- ARGV[5] prefix of the channels
+-- ARGV[6] ms the wait list lives
+-- Returns the fields and values of the states when the lock is the caller's, else the ms it still lives for its owner.
+local owner, mode = ARGV[1], ARGV[4]
+local holder = not redis.call('SET', KEYS[1], owner, 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1])
+if not holder or holder == owner then
+  if holder then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+  if mode == 'again' then redis.call('ZREM', KEYS[2], owner) end
+  local fields = redis.call('HGETALL', KEYS[3])
+  if #fields > 0 then redis.call('PEXPIRE', KEYS[3], ARGV[3]) end
+  return fields
+end
+if mode ~= 'no' then
+  if not redis.call('ZSCORE', KEYS[2], owner) then
+    local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+    redis.call('ZADD', KEYS[2], (last or 0) + 1, owner)
+  end
+  redis.call('PEXPIRE', KEYS[2], ARGV[6])
+  redis.call('PUBLISH', ARGV[5] .. string.match(holder, '^[^:]+'), 'wanted ' .. string.match(KEYS[1], '{(%x+)}:lock$') .. ' ' .. holder)
+end
+return redis.call('PTTL', KEYS[1])
+`,
+);
+
+/** Commits and keeps the lock. */
+export const COMMIT = script(
+  'commit',
+  3,
+  5,
+  `-- Writes states and keeps the lock, if it is still the caller's.
+-- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states${WRITE_ARGS}
+-- ARGV[4] ms the lock lives
+-- ARGV[5] ms the states live at least
+-- ARGV[6], ARGV[7] … field and value of each state to write
+-- Returns 0: the lock is lost and nothing is written; 1: done; 2: done by an earlier call; 3: done, and somebody waits.
+${WRITE.replaceAll('FIXED', '5')}
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('PEXPIRE', KEYS[3], ARGV[5])
+return redis.call('EXISTS', KEYS[2]) == 1 and 3 or 1
+`,
+  true,
+);
+
+/** Commits and gives up the lock, in one round trip. */
+export const FINISH = script(
+  'finish',
+  3,
+  8,
+  `-- Writes states, restarts their window and gives up the lock, if it is still the caller's.
+-- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states${WRITE_ARGS}
+-- ARGV[4] ms the states live from now on
+-- ARGV[5] prefix of the channels
+-- ARGV[6] ms the lock lives that is handed over, until its new owner has renewed it
+-- ARGV[7] ms the states live at least when it is
+-- ARGV[8] 1: PUBLISH counts all receivers
+-- ARGV[9], ARGV[10] … field and value of each state to write
+-- Returns 0: the lock is lost and nothing is written; 1: done; 2: done by an earlier call.
+${WRITE.replaceAll('FIXED', '8')}
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
+local lock, wait, states = KEYS[1], KEYS[2], KEYS[3]
+local prefix, leaseMs, statesMs, countsReceivers = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
+${HAND_OVER}`,
+  true,
+);
+
+/** Prolongs a lock that is held. */
+export const RENEW = script(
+  'renew',
+  2,
+  3,
+  `-- Prolongs the lock and the life of its states, if it is still the caller's.
+-- KEYS[1] lock  KEYS[2] states
+-- ARGV[1] owner
+-- ARGV[2] ms the lock lives
+-- ARGV[3] ms the states live at least
+-- Returns 1: done; 0: the lock is lost.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1
+`,
+);
+
+/** Stops waiting, and passes on what was handed over meanwhile. */
+export const LEAVE = script(
+  'leave',
+  3,
+  5,
+  `-- Takes the caller off the wait list; a lock that has been handed to it goes on to the next one.
+-- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states
+-- ARGV[1] owner
+-- ARGV[2] prefix of the channels
+-- ARGV[3] ms the lock lives that is handed over, until its new owner has renewed it
+-- ARGV[4] ms the states live at least when it is
+-- ARGV[5] 1: PUBLISH counts all receivers
+-- Returns 1: the lock was the caller's and is given up; 0: it was not.
+redis.call('ZREM', KEYS[2], ARGV[1])
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local lock, wait, states = KEYS[1], KEYS[2], KEYS[3]
+local prefix, leaseMs, statesMs, countsReceivers = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
+${HAND_OVER}`,
+);
+
+/** Reads one state without the lock. */
+export const READ = script(
+  'read',
+  2,
+  2,
+  `-- Reads one state and restarts its window, unless a turn is open: that one keeps it alive.
+-- KEYS[1] lock  KEYS[2] states
+-- ARGV[1] field of the state
+-- ARGV[2] ms the states live from now on
+-- Returns the record, or nil.
+local record = redis.call('HGET', KEYS[2], ARGV[1])
+if record and redis.call('EXISTS', KEYS[1]) == 0 then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+return record
+`,
+);
+
+/** Every script there is. */
+export const REDIS_SCRIPTS: readonly RedisScript[] = [ACQUIRE, COMMIT, FINISH, RENEW, LEAVE, READ];

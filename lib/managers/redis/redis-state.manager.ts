@@ -1,0 +1,367 @@
+import { createHash, randomBytes } from 'node:crypto';
+import type { Immutable } from 'immer';
+import { SystemClock, type Clock } from '../../internal/clock.js';
+import { DeadlineQueue, type DeadlineNode } from '../../internal/deadline-queue.js';
+import { DeadlineWorker } from '../../internal/deadline-worker.js';
+import { hashIdent } from '../../internal/ident.js';
+import { StateCodec } from '../../internal/state-codec.js';
+import type { StateDefinition } from '../../internal/state-definition.js';
+import { freshSnapshot, readable, type Snapshot } from '../../internal/state-draft.js';
+import {
+  LockExpiredError,
+  StateManagerClosedError,
+  StateStoreUnavailableError,
+  type StateError,
+} from '../../state.errors.js';
+import type { ResolvedStateOptions } from '../../state.options.js';
+import type { StateToken } from '../../state.token.js';
+import { lockTimeout, tooManyWaiters } from '../lock-errors.js';
+import { LockingStateManager, type LockWait } from '../locking-state.manager.js';
+import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
+import type { StateStats } from '../state.manager.js';
+import { ExpirationWatch } from './expiration-watch.js';
+import type { StatesMade } from './held-states.js';
+import { LockCommands } from './lock-commands.js';
+import { RedisConnection } from './redis-connection.js';
+import { RedisHold, type HoldHost } from './redis-hold.js';
+import { RedisKeys } from './redis-keys.js';
+import { parseWake } from './wake-message.js';
+
+/** Bytes of randomness in the name of a process: its owner ids cannot be guessed. */
+const INSTANCE_BYTES = 16;
+/** The longest time between two looks at the locks of this process, in milliseconds. */
+const LONGEST_LOOK_MS = 1_000;
+/** Looks in the life of a lock: it is renewed in time even if one of them comes late. */
+const LOOKS = 3;
+/** How many unreadable records are remembered as said; the memory of them starts anew beyond that. */
+const MAX_REPORTED = 1_000;
+
+/** The time for which a lock is kept between turns. */
+class LeaseHold implements DeadlineNode {
+  previous: DeadlineNode | undefined = undefined;
+  next: DeadlineNode | undefined = undefined;
+  deadlineMs = 0;
+
+  constructor(readonly hold: RedisHold) {}
+}
+
+/**
+ * States on a Redis server, shared by every process that uses the same one.
+ *
+ * A turn takes two round trips, one script each: one takes the lock and loads the states, one writes them and gives the
+ * lock up. Callers of one process queue here, and the first of them stands for all on the server; while this process has
+ * a lock its turns share commits. The server hands a lock that is given up to the next process at once.
+ */
+export class RedisStateManager extends LockingStateManager implements HoldHost {
+  readonly codec = new StateCodec();
+  readonly commands: LockCommands;
+  readonly lockExpirationMs: number;
+  readonly leaseHoldMs: number;
+
+  private readonly instance = randomBytes(INSTANCE_BYTES).toString('base64url');
+  private readonly keys: RedisKeys;
+  private readonly connection: RedisConnection;
+  private readonly holds = new Map<string, RedisHold>();
+  private readonly owners = new Map<string, RedisHold>();
+  private ownerCount = 0;
+  private readonly renewals = new DeadlineQueue<RedisHold>();
+  private readonly renewer: DeadlineWorker<RedisHold>;
+  private readonly leaseHolds = new Map<RedisHold, LeaseHold>();
+  private readonly leaseQueue = new DeadlineQueue<LeaseHold>();
+  private readonly leaseEnder: DeadlineWorker<LeaseHold>;
+  private readonly watch: ExpirationWatch;
+  private readonly working = new Set<Promise<unknown>>();
+  private readonly reported = new Set<string>();
+
+  constructor(
+    options: ResolvedStateOptions,
+    override readonly clock: Clock = new SystemClock(),
+  ) {
+    super(options, clock);
+    const { redis, expirationMs, lockExpirationMs } = options;
+    this.lockExpirationMs = lockExpirationMs;
+    this.leaseHoldMs = redis.leaseHoldMs;
+    this.keys = new RedisKeys(redis.keyPrefix);
+    this.connection = new RedisConnection({ ...redis, clock });
+    this.commands = new LockCommands(this.connection, this.keys, { clock, expirationMs, lockExpirationMs });
+    this.renewer = new DeadlineWorker(this.renewals, {
+      clock,
+      onDue: (hold) => this.renew(hold),
+      onError: (error) => this.logger.error('Renewing locks failed, trying again in a second.', error),
+    });
+    this.leaseEnder = new DeadlineWorker(this.leaseQueue, {
+      clock,
+      onDue: ({ hold }) => hold.endLease(),
+      onError: (error) => this.logger.error('Ending leases failed, trying again in a second.', error),
+    });
+    this.watch = new ExpirationWatch({
+      clock,
+      windowMs: expirationMs,
+      isStored: (ident) => this.connection.exists(this.keys.ofIdent(ident).states),
+      onExpired: (ident, names) => this.emit('expired', ident, names),
+      onError: (error) =>
+        this.logger.debug(`Whether states have expired could not be seen: ${String(error)}`),
+    });
+  }
+
+  async getState<T>(token: StateToken<T>): Promise<Immutable<T>> {
+    this.assertReadable();
+    const { ident, definition } = token;
+    const known = this.holds.get(ident)?.readable;
+    const snapshot =
+      known === undefined
+        ? await this.readStored(ident, definition)
+        : known.read(definition, (record, error) => this.reportUnreadable(ident, definition, record, error));
+    if (snapshot === undefined) return freshSnapshot(definition).value as Immutable<T>;
+    return readable(snapshot, definition.name) as Immutable<T>;
+  }
+
+  async count(): Promise<number> {
+    this.assertReadable();
+    await Promise.all(Array.from(this.holds.values(), (hold) => hold.flush()));
+    return this.connection.countKeys(this.keys.statesPattern(this.connection.keyPrefix));
+  }
+
+  stats(): StateStats {
+    const { openTurns, mutex } = this;
+    return { mode: 'redis', openTurns, waiting: mutex.waiting + mutex.held - openTurns };
+  }
+
+  readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined {
+    return holdOf(turn).held.read(definition, (record, error) =>
+      this.reportUnreadable(turn.ident, definition, record, error),
+    );
+  }
+
+  hasStates(turn: ManagedTurn): boolean {
+    return !holdOf(turn).held.isEmpty;
+  }
+
+  writeStates(turn: ManagedTurn, changes: TurnChanges): Promise<void> | undefined {
+    return holdOf(turn).accept(turn, changes);
+  }
+
+  override whenReleased(turn: ManagedTurn): Promise<void> | undefined {
+    return holdOf(turn).whenReleased();
+  }
+
+  /** @internal */
+  isClaimed(ident: string): boolean {
+    return this.mutex.ownerOf(ident) !== undefined;
+  }
+
+  /** @internal */
+  held(hold: RedisHold): void {
+    this.watchOver(hold);
+    if (this.leaseHoldMs === 0) return;
+    const lease = new LeaseHold(hold);
+    this.leaseHolds.set(hold, lease);
+    this.leaseQueue.push(lease, this.clock.nowMs() + this.leaseHoldMs);
+    this.leaseEnder.wakeInTime();
+  }
+
+  /** @internal */
+  ended(hold: RedisHold): void {
+    if (this.holds.get(hold.ident) === hold) this.holds.delete(hold.ident);
+    this.owners.delete(hold.owner);
+    this.renewals.remove(hold);
+    const lease = this.leaseHolds.get(hold);
+    if (lease === undefined) return;
+    this.leaseQueue.remove(lease);
+    this.leaseHolds.delete(hold);
+  }
+
+  /** @internal */
+  released({ ident, held }: RedisHold): void {
+    if (this.isObserved && !held.isEmpty) this.watch.touch(ident, held.names);
+  }
+
+  /** @internal */
+  committed({ ident }: RedisHold, { created, deleted }: StatesMade): void {
+    if (deleted.length > 0) {
+      this.watch.forget(ident);
+      this.emit('deleted', ident, deleted);
+    }
+    if (created.length > 0) this.emit('created', ident, created);
+  }
+
+  /** @internal */
+  turnLost(turn: ManagedTurn, error: StateError): void {
+    this.loseLock(turn, error);
+  }
+
+  /** @internal */
+  commitLost({ ident }: RedisHold, turn: ManagedTurn | undefined, error: unknown): void {
+    if (turn === undefined || !(error instanceof LockExpiredError)) return;
+    this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(ident)}).`);
+    this.emit('lock-lost', ident, []);
+  }
+
+  /** @internal */
+  acknowledgedLost({ ident }: RedisHold, count: number): void {
+    this.logger.error(
+      `${count} turns of ident #${hashIdent(ident)} were acknowledged under \`redis.leaseHold\` and are not stored: the ` +
+        'lock was lost, or Redis silent, before they could be. Shorten `redis.leaseHold`, or do without it.',
+    );
+    this.emit('lock-lost', ident, []);
+  }
+
+  /** @internal */
+  underWay(work: Promise<unknown>): void {
+    this.working.add(work);
+    void work.finally(() => this.working.delete(work));
+  }
+
+  protected async openStore(): Promise<void> {
+    await this.connection.open(this.keys.channelOf(this.instance), (message) => this.wake(message));
+    this.renewer.start();
+    this.leaseEnder.start();
+  }
+
+  protected async closeStore(): Promise<void> {
+    this.commands.stop();
+    for (const hold of this.holds.values()) hold.endLease();
+    while (this.working.size > 0) await Promise.allSettled(this.working);
+    this.renewer.stop();
+    this.leaseEnder.stop();
+    this.watch.stop();
+    await this.connection.close();
+  }
+
+  protected trySecure(turn: ManagedTurn): boolean {
+    return this.holds.get(turn.ident)?.tryEnter(turn) === true;
+  }
+
+  protected async secure(turn: ManagedTurn, wait: LockWait): Promise<void> {
+    const { ident } = turn;
+    const canWait = wait.timeoutMs > 0 && this.options.maxWaiters > 0;
+    try {
+      for (;;) {
+        const hold = this.holds.get(ident) ?? this.openHold(ident, canWait);
+        if (hold.phase === 'asking') {
+          await hold.asked;
+          if ((hold.phase as RedisHold['phase']) === 'ended') throw this.refused(turn, wait);
+        } else if (hold.phase === 'waiting') {
+          await this.whenGranted(hold, turn, wait);
+        } else if (hold.tryEnter(turn)) {
+          return;
+        } else if ((hold.phase as RedisHold['phase']) === 'held') {
+          await hold.whenGone();
+        }
+      }
+    } catch (error) {
+      // The store answers nobody: those who queue behind would only wait for the same, one after the other.
+      if (error instanceof StateStoreUnavailableError) this.mutex.failWaiters(ident, error);
+      throw error;
+    }
+  }
+
+  protected override waitingOutside(ident: string): number {
+    return this.holds.get(ident)?.phase === 'waiting' ? 1 : 0;
+  }
+
+  protected lockReleased(turn: ManagedTurn): void {
+    const hold = (turn.held as RedisHold | undefined) ?? this.holds.get(turn.ident);
+    hold?.release(turn);
+  }
+
+  protected override cancelSecuring(): void {
+    for (const hold of this.holds.values()) hold.cancel(new StateManagerClosedError());
+  }
+
+  private openHold(ident: string, canWait: boolean): RedisHold {
+    const owner = RedisKeys.owner(this.instance, (this.ownerCount += 1));
+    const hold = new RedisHold(this, ident, this.keys.ofIdent(ident), owner);
+    this.holds.set(ident, hold);
+    this.owners.set(owner, hold);
+    hold.ask(canWait);
+    return hold;
+  }
+
+  /** Waits for a lock that another process has. */
+  private whenGranted(hold: RedisHold, turn: ManagedTurn, wait: LockWait): Promise<void> {
+    const { timeoutMs, startMs, signal } = wait;
+    const { clock } = this;
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted === true) {
+        reject(signal.reason);
+        return;
+      }
+      const abort = (): void => leave(signal?.reason);
+      const expire = (): void => leave(lockTimeout(turn, timeoutMs, 'held by another process'));
+      const timer = clock.startTimer(expire, timeoutMs - (clock.nowMs() - startMs));
+      const stop = (): void => {
+        timer.cancel();
+        signal?.removeEventListener('abort', abort);
+      };
+      const leave = (error: unknown): void => {
+        stop();
+        reject(error);
+      };
+      signal?.addEventListener('abort', abort, { once: true });
+      hold.whenGranted().finally(stop).then(resolve, reject);
+    });
+  }
+
+  private refused(turn: ManagedTurn, { timeoutMs }: LockWait): StateError {
+    const { maxWaiters } = this.options;
+    return timeoutMs > 0
+      ? tooManyWaiters(turn, maxWaiters)
+      : lockTimeout(turn, timeoutMs, 'held by another process');
+  }
+
+  private wake(message: Buffer): void {
+    const wake = parseWake(message);
+    if (wake === undefined) return;
+    const hold = this.owners.get(wake.owner);
+    if (wake.type === 'wanted') hold?.wanted();
+    else if (hold !== undefined) hold.handed(wake.fields);
+    // Whoever waited has left: the next one's turn.
+    else this.underWay(this.commands.leave({ keys: this.keys.ofHash(wake.hash), owner: wake.owner }));
+  }
+
+  private renew(hold: RedisHold): void {
+    void hold.renew();
+    if (hold.phase === 'held') this.watchOver(hold);
+  }
+
+  private watchOver(hold: RedisHold): void {
+    const lookMs = Math.min(this.lockExpirationMs, LONGEST_LOOK_MS) / LOOKS;
+    this.renewals.push(hold, this.clock.nowMs() + lookMs);
+    this.renewer.wakeInTime();
+  }
+
+  private async readStored(ident: string, definition: StateDefinition): Promise<Snapshot | undefined> {
+    const record = await this.commands.read(this.keys.ofIdent(ident), definition.name);
+    if (record === undefined) return undefined;
+    if (this.isObserved) this.watch.touch(ident, [definition.name]);
+    try {
+      return this.codec.decode(definition, record);
+    } catch (error) {
+      this.reportUnreadable(ident, definition, record, error);
+      return undefined;
+    }
+  }
+
+  private reportUnreadable(
+    ident: string,
+    { name, version }: StateDefinition,
+    record: Buffer,
+    error: unknown,
+  ): void {
+    const content = createHash('sha256').update(record).digest('base64');
+    const key = `${hashIdent(ident)}/${name}/${version}/${content}`;
+    if (this.reported.has(key)) return;
+    if (this.reported.size >= MAX_REPORTED) this.reported.clear();
+    this.reported.add(key);
+    this.logger.warn(
+      `The stored ${name} of ident #${hashIdent(ident)} cannot be read, it starts afresh: ` +
+        (error instanceof Error ? error.message : String(error)),
+    );
+    this.emit('unreadable', ident, [name]);
+  }
+}
+
+function holdOf(turn: ManagedTurn): RedisHold {
+  return turn.held as RedisHold;
+}

@@ -1,0 +1,161 @@
+import { randomBytes } from 'node:crypto';
+import { describe, expect, it } from '@jest/globals';
+import * as fc from 'fast-check';
+import { State } from 'nestjs-state';
+import { seal } from '../../../lib/internal/seal.js';
+import { StateCodec } from '../../../lib/internal/state-codec.js';
+import { definitionOf, type StateDefinition } from '../../../lib/internal/state-definition.js';
+import { BoxState, CounterState, NestedState } from '../../conformance/states.js';
+import { ALLOWED } from '../../conformance/values.js';
+
+const define = (cls: unknown): StateDefinition => definitionOf(cls) as StateDefinition;
+const BOX = define(BoxState);
+
+/** What another process reads of what this one has written. */
+function throughTheStore(value: unknown): unknown {
+  const snapshot = seal<object>(Object.assign(new BoxState(), { value }), { name: 'box', copy: true });
+  const record = new StateCodec().encode(BOX, snapshot);
+  return (new StateCodec().decode(BOX, Uint8Array.from(record)).value as BoxState).value;
+}
+
+describe('the codec of stored states', () => {
+  it.each(ALLOWED)('brings %s back as it was', (_, make) => {
+    expect(throughTheStore(make())).toStrictEqual(make());
+  });
+
+  const odd: [string, () => unknown][] = [
+    ['a key that is half a surrogate pair', () => ({ 'a\ud800': 1, b: -0, '\udc00': { c: '\ud801' } })],
+    ['a Map with the key that escapes', () => new Map<unknown, unknown>([['\u0000nestjs-state', ['-0']], ['b', -0]])], // prettier-ignore
+    ['a Map with only the key that escapes', () => new Map([['\u0000nestjs-state', ['state', []]]])],
+    ['a Map keyed by a nested state and half a pair', () => new Map<unknown, unknown>([[new CounterState(), 1], ['\ud800', 2]])], // prettier-ignore
+    ['a long text with half a surrogate pair', () => `${'x'.repeat(300_000)}\ud800`],
+    ['a bigint of 500 bits', () => -(2n ** 500n) + 1n],
+    ['the ends of the time that a Date can tell', () => [new Date(8.64e15), new Date(-8.64e15), new Date(-1)]], // prettier-ignore
+    ['5,000 fields', () => Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`field${i}`, i]))],
+    ['990 levels', () => Array.from({ length: 990 }).reduce<unknown>((value) => ({ value }), 'bottom')],
+  ];
+  it.each(odd)('brings %s back as it was', (_, make) => {
+    expect(throughTheStore(make())).toStrictEqual(make());
+  });
+
+  it('brings back whatever a state may hold', () => {
+    const value = fc.letrec((tie) => ({
+      leaf: fc.oneof(
+        fc.string({ unit: 'binary' }),
+        fc.string({ unit: fc.constantFrom('a', '\ud800', '\udfff', '\u0000') }),
+        fc.double(),
+        fc.integer(),
+        fc.bigInt(),
+        fc.boolean(),
+        fc.constantFrom(null, undefined, -0),
+        fc.date({ noInvalidDate: true }),
+        fc.uint8Array(),
+        fc.float64Array(),
+      ),
+      node: fc.oneof(
+        { maxDepth: 4 },
+        tie('leaf'),
+        fc.array(tie('node'), { maxLength: 4 }),
+        fc.dictionary(
+          fc.string({ unit: 'binary' }).filter((key) => key !== '__proto__'),
+          tie('node'),
+          {
+            maxKeys: 4,
+            noNullPrototype: true,
+          },
+        ),
+        fc.array(fc.tuple(tie('node'), tie('node')), { maxLength: 3 }).map((entries) => new Map(entries)),
+        fc.array(tie('node'), { maxLength: 3 }).map((items) => new Set(items)),
+        fc.nat().map((count) => Object.assign(new CounterState(), { count })),
+      ),
+    })).node;
+    fc.assert(
+      fc.property(value, (item) => {
+        expect(throughTheStore(item)).toStrictEqual(throughTheStore(throughTheStore(item)));
+        expect(throughTheStore(item)).toStrictEqual(seal(item, { name: 'x', copy: true }).value);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  it('brings nested states back as instances of their classes', () => {
+    const state = new NestedState();
+    state.counters.set('a', Object.assign(new CounterState(), { count: 3 }));
+    const codec = new StateCodec();
+    const definition = define(NestedState);
+    const snapshot = seal<object>(state, { name: 'nested', copy: true });
+    const read = codec.decode(definition, codec.encode(definition, snapshot)).value as NestedState;
+
+    expect(read).toStrictEqual(snapshot.value);
+    expect(read.counters.get('a')).toBeInstanceOf(CounterState);
+  });
+
+  it('leaves a field deleted that was deleted, also in a nested state', () => {
+    const box = new BoxState() as Partial<BoxState>;
+    delete box.touched;
+    const counter = new CounterState() as Partial<CounterState>;
+    delete counter.count;
+    box.value = counter;
+    const codec = new StateCodec();
+    const read = codec.decode(BOX, codec.encode(BOX, seal<object>(box, { name: 'box', copy: true }))).value;
+
+    expect(Object.keys(read)).toStrictEqual(['value', 'list']);
+    expect(Object.keys((read as BoxState).value as object)).toStrictEqual([]);
+  });
+
+  it('takes a nested state of an older version through its migrate', () => {
+    @State({ name: 'part' })
+    class FirstPart {
+      seconds = 90;
+    }
+    const record = new StateCodec().encode(
+      BOX,
+      seal<object>(Object.assign(new BoxState(), { value: new FirstPart() }), { name: 'box', copy: true }),
+    );
+    @State({ name: 'part', version: 2, migrate: (old) => ({ minutes: (old['seconds'] as number) / 60 }) })
+    class SecondPart {
+      minutes = 0;
+    }
+    const { value } = new StateCodec().decode(BOX, record).value as BoxState;
+
+    expect(value).toBeInstanceOf(SecondPart);
+    expect(value).toStrictEqual(Object.assign(new SecondPart(), { minutes: 1.5 }));
+  });
+
+  it('refuses what is no record of the class', () => {
+    const codec = new StateCodec();
+    const counter = codec.encode(define(CounterState), seal<object>(new CounterState(), { name: 'counter' }));
+    expect(() => codec.decode(BOX, counter)).toThrow('another class');
+    const damaged = [
+      Buffer.alloc(0),
+      Buffer.from('{"count":1}'),
+      Buffer.from([0xc0]),
+      counter.subarray(0, 8),
+      Buffer.concat([Buffer.from([0x94, 2]), counter.subarray(2)]),
+    ];
+    for (const bytes of damaged) expect(() => codec.decode(define(CounterState), bytes)).toThrow();
+  });
+
+  it('throws, or reads a state, and does nothing else, whatever the bytes are', () => {
+    const codec = new StateCodec();
+    const nested = seal<object>(
+      Object.assign(new BoxState(), { value: new Map<unknown, unknown>([['a', [new CounterState(), -0, '\ud800', new Date(5), 5n]]]) }), // prettier-ignore
+      { name: 'box', copy: true },
+    );
+    const good = codec.encode(BOX, nested);
+    for (let round = 0; round < 20_000; round += 1) {
+      const bytes = Buffer.from(good);
+      for (let flips = 0; flips <= round % 4; flips += 1) {
+        const [position, value] = randomBytes(2);
+        bytes[(position as number) % bytes.length] = value as number;
+      }
+      try {
+        const read = codec.decode(BOX, bytes).value;
+        expect(read).toBeInstanceOf(BoxState);
+      } catch (error) {
+        expect(error).toBeInstanceOf(Error);
+      }
+    }
+    expect(({} as Record<string, unknown>)['value']).toBeUndefined();
+  });
+});
