@@ -15,6 +15,23 @@ export interface LockOwner {
   readonly owner: string;
 }
 
+/** A lock that was got, and what was stored then. */
+export interface Grant {
+  /** Who has it now: no two grants are the same. */
+  readonly owner: string;
+  /** Names and records of the states, in turn. */
+  readonly fields: readonly Buffer[];
+}
+
+/** What a commit brings to the server. */
+export interface Commit {
+  /** Names what is written, so that the server knows it again when it is sent twice. Empty when nothing is. */
+  readonly id: string;
+  readonly writes: StateWrites;
+  /** How long the states live when the lock is given up, in milliseconds. */
+  readonly windowMs: number;
+}
+
 /** How long a wait list outlives the last look of whoever stands on it, in milliseconds. */
 const WAIT_LIST_MS = 10_000;
 /** How long a lock lives that was handed over, until its new owner has renewed it, in milliseconds. */
@@ -45,15 +62,14 @@ export class LockCommands {
     private readonly keys: RedisKeys,
     private readonly options: LockCommandsOptions,
   ) {
-    // Redis counts whole milliseconds, and none at all would delete the key.
-    this.lockMs = Math.max(1, Math.round(options.lockExpirationMs));
-    this.windowMs = Math.max(1, Math.round(options.expirationMs));
+    this.lockMs = wholeMs(options.lockExpirationMs);
+    this.windowMs = wholeMs(options.expirationMs);
     this.lockedStatesMs = this.lockMs + this.windowMs;
     this.handedLeaseMs = Math.min(this.lockMs, HANDED_LEASE_MS);
   }
 
-  /** The fields and records of the states when the lock is the caller's now, else how many milliseconds it still lives. */
-  async acquire(lock: LockOwner, waiting: Waiting): Promise<readonly Buffer[] | number> {
+  /** The lock and the states when it is the caller's now, else how many milliseconds it still lives. */
+  async acquire(lock: LockOwner, waiting: Waiting): Promise<Grant | number> {
     const args = [
       lock.owner,
       this.lockMs,
@@ -65,18 +81,22 @@ export class LockCommands {
     // When nobody waits for the answer any more the lock, or the place on the list, is for somebody else.
     const onLate = (): void => void this.leave(lock);
     const reply = await this.connection.run(ACQUIRE, [...lockKeys(lock), ...args], onLate);
-    return reply as readonly Buffer[] | number;
+    if (typeof reply === 'number') return reply;
+    const [owner, ...fields] = reply as [Buffer, ...Buffer[]];
+    return { owner: owner.toString('latin1'), fields };
   }
 
   /** Writes and keeps the lock. */
-  async commit(lock: LockOwner, id: string, { deleteAll, fields }: StateWrites): Promise<LockVerdict> {
+  async commit(lock: LockOwner, { id, writes }: Commit): Promise<LockVerdict> {
+    const { deleteAll, fields } = writes;
     const args = [lock.owner, id, deleteAll ? 1 : 0, this.lockMs, this.lockedStatesMs, ...fields];
     return verdict(await this.connection.run(COMMIT, [...lockKeys(lock), ...args]));
   }
 
   /** Writes and gives the lock up. */
-  async finish(lock: LockOwner, id: string, { deleteAll, fields }: StateWrites): Promise<LockVerdict> {
-    const args = [lock.owner, id, deleteAll ? 1 : 0, this.windowMs, ...this.handOver, ...fields];
+  async finish(lock: LockOwner, { id, writes, windowMs }: Commit): Promise<LockVerdict> {
+    const { deleteAll, fields } = writes;
+    const args = [lock.owner, id, deleteAll ? 1 : 0, wholeMs(windowMs), ...this.handOver, ...fields];
     return verdict(await this.connection.run(FINISH, [...lockKeys(lock), ...args]));
   }
 
@@ -129,6 +149,11 @@ export class LockCommands {
 
 function lockKeys({ keys }: LockOwner): [string, string, string] {
   return [keys.lock, keys.wait, keys.states];
+}
+
+/** Redis counts whole milliseconds. None at all deletes at once: that is for what is over. */
+function wholeMs(durationMs: number): number {
+  return durationMs <= 0 ? 0 : Math.max(1, Math.round(durationMs));
 }
 
 function verdict(reply: unknown): LockVerdict {

@@ -4,9 +4,9 @@ import { Deferred } from '../../internal/deferred.js';
 import type { StateCodec } from '../../internal/state-codec.js';
 import { LockExpiredError, type StateError } from '../../state.errors.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
-import { HeldStates, type StatesMade, type StateWrites } from './held-states.js';
+import { HeldStates, type StatesMade } from './held-states.js';
 import type { IdentKeys } from './redis-keys.js';
-import type { LockCommands, LockVerdict } from './lock-commands.js';
+import type { Commit, Grant, LockCommands, LockVerdict } from './lock-commands.js';
 
 /**
  * `asking` for the lock; `waiting` for it; `held`; `ended`: given up, lost, or never had, though an answer may still be on
@@ -29,6 +29,7 @@ export interface HoldHost {
   readonly codec: StateCodec;
   readonly commands: LockCommands;
   readonly lockExpirationMs: number;
+  readonly expirationMs: number;
   /** How long the lock is kept between turns; 0 for not at all. */
   readonly leaseHoldMs: number;
   /** Whether a caller of this process has the turn of the ident, or is about to have it. */
@@ -60,11 +61,8 @@ interface Uncovered {
 }
 
 /** What one commit stores. */
-interface Batch {
-  /** Names what is written, so that the server knows it again when it is sent twice. Empty when nothing is. */
-  readonly id: string;
+interface Batch extends Commit {
   readonly turns: readonly Uncovered[];
-  readonly writes: StateWrites;
   /** How many turns of it were answered before. */
   readonly acknowledged: number;
 }
@@ -87,6 +85,8 @@ export class RedisHold implements DeadlineNode {
   deadlineMs = 0;
 
   phase: HoldPhase = 'asking';
+  /** Who the server takes this for: {@link id}, until the lock is got under a longer one. */
+  owner: string;
   /** Settles with the answer to the first question. */
   asked!: Promise<void>;
   /** When this process believes the lock to be its own no longer. */
@@ -95,11 +95,13 @@ export class RedisHold implements DeadlineNode {
   private states!: HeldStates;
   /** What readers of this process may see while turns are acknowledged before they are stored. */
   private acknowledgedStates: HeldStates | undefined;
-  private handedEarly: readonly Buffer[] | undefined;
+  private handedEarly: Grant | undefined;
   private granted: Deferred | undefined;
   private gone: Deferred | undefined;
   private stopRetrying: (() => void) | undefined;
   private user: ManagedTurn | undefined;
+  /** When a turn ended, or somebody of this process read: the window of the states counts from then. */
+  private usedAtMs = 0;
   private uncovered: Uncovered[] = [];
   private isCommitting = false;
   private isCommitDue = false;
@@ -115,8 +117,11 @@ export class RedisHold implements DeadlineNode {
     private readonly host: HoldHost,
     readonly ident: string,
     readonly keys: IdentKeys,
-    readonly owner: string,
-  ) {}
+    /** The owner id that asks for the lock. */
+    readonly id: string,
+  ) {
+    this.owner = id;
+  }
 
   /** Asks for the lock; without `canWait` the hold has ended when the lock is not free. */
   ask(canWait: boolean): void {
@@ -153,15 +158,16 @@ export class RedisHold implements DeadlineNode {
     return this.states;
   }
 
-  /** The states as readers see them, where this process knows better than the server. */
-  get readable(): HeldStates | undefined {
-    if (this.phase !== 'held' || this.acknowledged === 0) return undefined;
-    return this.acknowledgedStates ?? this.states;
+  /** The states as a reader sees them, where this process knows better than the server. */
+  read(): HeldStates | undefined {
+    if (this.phase !== 'held' || this.host.leaseHoldMs === 0 || this.endIfExpired()) return undefined;
+    this.usedAtMs = this.host.clock.nowMs();
+    return this.acknowledged === 0 ? undefined : (this.acknowledgedStates ?? this.states);
   }
 
   /** Lets `turn` use the lock, if it may be used. */
   tryEnter(turn: ManagedTurn): boolean {
-    if (this.phase !== 'held') return false;
+    if (this.phase !== 'held' || this.endIfExpired()) return false;
     if (this.mustYield) {
       this.goOn();
       return false;
@@ -193,18 +199,32 @@ export class RedisHold implements DeadlineNode {
 
   /** The turn that used the lock has ended, or a caller that waited for it has left. */
   release(turn: ManagedTurn): void {
-    if (this.user === turn) this.user = undefined;
+    if (this.user === turn) {
+      this.user = undefined;
+      this.usedAtMs = this.host.clock.nowMs();
+    }
     if (this.phase === 'held') this.goOn();
     else if (this.phase !== 'ended' && !this.host.isClaimed(this.ident)) this.leave();
   }
 
   /** The lock was handed over by the process that had it. */
-  handed(fields: readonly Buffer[]): void {
-    if (this.phase === 'asking') this.handedEarly = fields;
+  handed(grant: Grant): void {
+    if (this.phase === 'asking') this.handedEarly = grant;
     else if (this.phase === 'waiting')
-      this.hold(fields, this.host.commands.handedLeaseMs, this.host.clock.nowMs());
-    else if (this.phase === 'ended') this.giveBack();
+      this.hold(grant, this.host.commands.handedLeaseMs, this.host.clock.nowMs());
     // Held already: it was asked for again at the same moment.
+  }
+
+  /**
+   * While the lock is kept between turns nothing expires on the server, and a timer that is late must not bring back
+   * what should be gone.
+   */
+  private endIfExpired(): boolean {
+    const { clock, expirationMs, leaseHoldMs } = this.host;
+    if (leaseHoldMs === 0 || this.turns === 0 || this.user !== undefined || this.isCommitting) return false;
+    if (clock.nowMs() - this.usedAtMs < expirationMs) return false;
+    this.endLease();
+    return true;
   }
 
   /** Somebody in another process waits for the lock. */
@@ -270,7 +290,7 @@ export class RedisHold implements DeadlineNode {
     return this.turns >= SLICE_TURNS || this.host.clock.nowMs() - this.contendedSinceMs >= SLICE_MS;
   }
 
-  private answered(reply: readonly Buffer[] | number, askedAtMs: number, canWait: boolean): void {
+  private answered(reply: Grant | number, askedAtMs: number, canWait: boolean): void {
     if (typeof reply !== 'number') {
       // Everybody has left while the answer was on its way: so has the lock, unless this came too late for that.
       if (this.phase === 'ended') this.giveBack();
@@ -288,9 +308,10 @@ export class RedisHold implements DeadlineNode {
     }
   }
 
-  private hold(fields: readonly Buffer[], leaseMs: number, sinceMs: number): void {
+  private hold({ owner, fields }: Grant, leaseMs: number, sinceMs: number): void {
     this.stopRetrying?.();
     this.phase = 'held';
+    this.owner = owner;
     this.states = HeldStates.load(fields, this.host.codec);
     this.leaseUntilMs = sinceMs + leaseMs;
     this.host.held(this);
@@ -310,7 +331,7 @@ export class RedisHold implements DeadlineNode {
 
   private async retry(): Promise<void> {
     const askedAtMs = this.host.clock.nowMs();
-    let reply: readonly Buffer[] | number;
+    let reply: Grant | number;
     try {
       reply = await this.host.commands.acquire(this, 'again');
     } catch (error) {
@@ -356,12 +377,12 @@ export class RedisHold implements DeadlineNode {
 
   private async commit(): Promise<void> {
     const { host } = this;
-    const batch = this.takeBatch();
+    const batch = this.takeBatch(host.expirationMs);
     const sentAtMs = host.clock.nowMs();
     this.isCommitting = true;
     let verdict: LockVerdict;
     try {
-      verdict = await host.commands.commit(this, batch.id, batch.writes);
+      verdict = await host.commands.commit(this, batch);
     } catch (error) {
       this.isCommitting = false;
       this.break(error as StateError, batch);
@@ -379,7 +400,9 @@ export class RedisHold implements DeadlineNode {
   }
 
   private finish(): void {
-    const batch = this.takeBatch();
+    const { clock, expirationMs, leaseHoldMs } = this.host;
+    const idleMs = leaseHoldMs === 0 || this.turns === 0 ? 0 : clock.nowMs() - this.usedAtMs;
+    const batch = this.takeBatch(Math.max(0, expirationMs - idleMs));
     this.end();
     this.releasing = this.sendFinish(batch);
     this.host.underWay(this.releasing);
@@ -387,7 +410,7 @@ export class RedisHold implements DeadlineNode {
 
   private async sendFinish(batch: Batch): Promise<void> {
     try {
-      const verdict = await this.host.commands.finish(this, batch.id, batch.writes);
+      const verdict = await this.host.commands.finish(this, batch);
       if (verdict === 'lost') {
         this.lose(batch);
       } else {
@@ -399,18 +422,14 @@ export class RedisHold implements DeadlineNode {
     }
   }
 
-  private takeBatch(): Batch {
+  private takeBatch(windowMs: number): Batch {
     const { states, uncovered: turns, acknowledged } = this;
     const writes = states.takeWrites();
     this.uncovered = [];
     this.acknowledged = 0;
     this.acknowledgedStates = undefined;
-    return {
-      id: writes.fields.length === 0 ? '' : `${this.owner}/${(this.commits += 1)}`,
-      turns,
-      writes,
-      acknowledged,
-    };
+    const id = writes.fields.length === 0 ? '' : `${this.owner}#${(this.commits += 1)}`;
+    return { id, writes, windowMs, turns, acknowledged };
   }
 
   private succeed(turns: readonly Uncovered[]): void {
@@ -450,17 +469,17 @@ export class RedisHold implements DeadlineNode {
   }
 
   /** Stores what has been acknowledged for as long as the lock can still be this process's own. */
-  private async store({ id, writes, acknowledged }: Batch): Promise<void> {
+  private async store(batch: Batch): Promise<void> {
     const { clock, commands } = this.host;
     while (clock.nowMs() < this.leaseUntilMs) {
       try {
-        if ((await commands.finish(this, id, writes)) !== 'lost') return;
+        if ((await commands.finish(this, batch)) !== 'lost') return;
         break;
       } catch {
         await new Promise<void>((resolve) => clock.startTimer(resolve, RETRY_JITTER_MS));
       }
     }
-    this.host.acknowledgedLost(this, acknowledged);
+    this.host.acknowledgedLost(this, batch.acknowledged);
   }
 
   /** Nobody of this process waits any longer. */

@@ -4,6 +4,8 @@ import { createHash } from 'node:crypto';
 const HASH_LENGTH = 40;
 /** What separates the parts of an owner id. */
 const SEPARATOR = ':';
+/** What stands before the one who handed the lock over. */
+const HANDED_BY = '/';
 
 /** The keys of one ident. The braces put all of them into one slot of a cluster. */
 export interface IdentKeys {
@@ -46,5 +48,11 @@ export class RedisKeys {
   /** An owner id: of one hold of one process, which can be told from it. */
   static owner(instance: string, number: number): string {
     return instance + SEPARATOR + String(number);
+  }
+
+  /** The owner id that asked for the lock that `owner` has: the same, unless the lock was handed over. */
+  static askedBy(owner: string): string {
+    const slash = owner.indexOf(HANDED_BY);
+    return slash < 0 ? owner : owner.slice(0, slash);
   }
 }

@@ -25,8 +25,16 @@ function script(name: string, keys: number, args: number, lua: string, isFinal =
 const RECEIPT = '#commit';
 
 /**
+ * The part of an owner id that stays the same when the lock is handed over: `<instance>:<number>`, and behind a slash
+ * the one it was handed over by. So each grant has an id of its own: a process that stood still, and reads of a lock it
+ * was handed long ago, cannot take it for the one it was handed since.
+ */
+const BASE = `local function base(owner) return string.match(owner, '^[^/]+') end
+`;
+
+/**
  * Gives up the lock, which is held: the longest waiting process becomes its owner at once and is sent the states.
- * Without anybody who waits the lock is deleted. Expects the locals `lock`, `wait`, `states`, `prefix`, `leaseMs`,
+ * Without anybody who waits the lock is deleted. Expects {@link BASE} and the locals `lock`, `wait`, `states`, `prefix`, `leaseMs`,
  * `statesMs` and `countsReceivers`.
  *
  * A message reaches nobody when its process has died: the next one's turn. On a cluster PUBLISH counts the receivers of
@@ -38,9 +46,10 @@ while waiter do
   local fields = redis.call('HGETALL', states)
   local lengths = {}
   for index, field in ipairs(fields) do lengths[index] = #field end
-  redis.call('SET', lock, waiter, 'PX', leaseMs)
+  local grant = waiter .. '/' .. base(ARGV[1])
+  redis.call('SET', lock, grant, 'PX', leaseMs)
   if #fields > 0 then redis.call('PEXPIRE', states, statesMs) end
-  local head = 'handed ' .. string.match(lock, '{(%x+)}:lock$') .. ' ' .. waiter .. ' ' .. table.concat(lengths, ' ')
+  local head = 'handed ' .. string.match(lock, '{(%x+)}:lock$') .. ' ' .. grant .. ' ' .. table.concat(lengths, ' ')
   local message = head .. '\\n' .. table.concat(fields)
   local reached = redis.call('PUBLISH', prefix .. string.match(waiter, '^[^:]+'), message)
   if reached > 0 or not countsReceivers then return 1 end
@@ -75,20 +84,22 @@ export const ACQUIRE = script(
   `-- Takes the lock of an ident if it is free, or has been handed to the caller, and loads its states.
 -- Otherwise puts the caller on the wait list, once, and tells the process that holds the lock.
 -- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states
--- ARGV[1] owner, <instance>:<number>
+-- ARGV[1] owner, <instance>:<number>, without a slash
 -- ARGV[2] ms the lock lives
 -- ARGV[3] ms the states live at least
 -- ARGV[4] how the caller waits: no (not at all), first (asks for the first time), again
 -- ARGV[5] prefix of the channels
 -- ARGV[6] ms the wait list lives
--- Returns the fields and values of the states when the lock is the caller's, else the ms it still lives for its owner.
-local owner, mode = ARGV[1], ARGV[4]
+-- Returns the owner that the lock has and the fields and values of the states when it is the caller's, else the ms it
+-- still lives for its owner.
+${BASE}local owner, mode = ARGV[1], ARGV[4]
 local holder = not redis.call('SET', KEYS[1], owner, 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1])
-if not holder or holder == owner then
+if not holder or base(holder) == owner then
   if holder then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
   if mode == 'again' then redis.call('ZREM', KEYS[2], owner) end
   local fields = redis.call('HGETALL', KEYS[3])
   if #fields > 0 then redis.call('PEXPIRE', KEYS[3], ARGV[3]) end
+  table.insert(fields, 1, holder or owner)
   return fields
 end
 if mode ~= 'no' then
@@ -138,7 +149,7 @@ export const FINISH = script(
 -- Returns 0: the lock is lost and nothing is written; 1: done; 2: done by an earlier call.
 ${WRITE.replaceAll('FIXED', '8')}
 redis.call('PEXPIRE', KEYS[3], ARGV[4])
-local lock, wait, states = KEYS[1], KEYS[2], KEYS[3]
+${BASE}local lock, wait, states = KEYS[1], KEYS[2], KEYS[3]
 local prefix, leaseMs, statesMs, countsReceivers = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
 ${HAND_OVER}`,
   true,
@@ -175,8 +186,9 @@ export const LEAVE = script(
 -- ARGV[4] ms the states live at least when it is
 -- ARGV[5] 1: PUBLISH counts all receivers
 -- Returns 1: the lock was the caller's and is given up; 0: it was not.
-redis.call('ZREM', KEYS[2], ARGV[1])
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+${BASE}redis.call('ZREM', KEYS[2], base(ARGV[1]))
+local holder = redis.call('GET', KEYS[1])
+if not holder or base(holder) ~= base(ARGV[1]) then return 0 end
 local lock, wait, states = KEYS[1], KEYS[2], KEYS[3]
 local prefix, leaseMs, statesMs, countsReceivers = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
 ${HAND_OVER}`,

@@ -55,6 +55,7 @@ class LeaseHold implements DeadlineNode {
 export class RedisStateManager extends LockingStateManager implements HoldHost {
   readonly codec = new StateCodec();
   readonly commands: LockCommands;
+  readonly expirationMs: number;
   readonly lockExpirationMs: number;
   readonly leaseHoldMs: number;
 
@@ -79,6 +80,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   ) {
     super(options, clock);
     const { redis, expirationMs, lockExpirationMs } = options;
+    this.expirationMs = expirationMs;
     this.lockExpirationMs = lockExpirationMs;
     this.leaseHoldMs = redis.leaseHoldMs;
     this.keys = new RedisKeys(redis.keyPrefix);
@@ -107,7 +109,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   async getState<T>(token: StateToken<T>): Promise<Immutable<T>> {
     this.assertReadable();
     const { ident, definition } = token;
-    const known = this.holds.get(ident)?.readable;
+    const known = this.holds.get(ident)?.read();
     const snapshot =
       known === undefined
         ? await this.readStored(ident, definition)
@@ -163,7 +165,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   /** @internal */
   ended(hold: RedisHold): void {
     if (this.holds.get(hold.ident) === hold) this.holds.delete(hold.ident);
-    this.owners.delete(hold.owner);
+    this.owners.delete(hold.id);
     this.renewals.remove(hold);
     const lease = this.leaseHolds.get(hold);
     if (lease === undefined) return;
@@ -313,9 +315,9 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private wake(message: Buffer): void {
     const wake = parseWake(message);
     if (wake === undefined) return;
-    const hold = this.owners.get(wake.owner);
+    const hold = this.owners.get(RedisKeys.askedBy(wake.owner));
     if (wake.type === 'wanted') hold?.wanted();
-    else if (hold !== undefined) hold.handed(wake.fields);
+    else if (hold !== undefined) hold.handed(wake);
     // Whoever waited has left: the next one's turn.
     else this.underWay(this.commands.leave({ keys: this.keys.ofHash(wake.hash), owner: wake.owner }));
   }

@@ -1,7 +1,7 @@
 /** What another process tells this one, over its channel. The scripts write it. */
 export type WakeMessage =
   | {
-      /** The lock was given to this owner. */
+      /** The lock was given to the one who asked, under this owner id. */
       readonly type: 'handed';
       readonly hash: string;
       readonly owner: string;

@@ -1,0 +1,219 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import type { StateModuleOptions } from 'nestjs-state';
+import { checkLedger, type LedgerAccount } from '../support/ledger.js';
+import { RedisServer } from '../support/redis-server.js';
+import { RedisWorker, type TurnRecord, type WorkerRun } from '../support/redis-worker.js';
+
+const PROCESSES = 4;
+const TASKS = 8;
+
+let server: RedisServer;
+const workers: RedisWorker[] = [];
+
+beforeAll(async () => {
+  server = await RedisServer.start({ persistent: true });
+});
+afterEach(async () => {
+  await Promise.all(workers.splice(0).map((worker) => worker[Symbol.asyncDispose]()));
+  await server.flush();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+function startWorkers(count: number, options: StateModuleOptions = {}): Promise<RedisWorker[]> {
+  return Promise.all(
+    Array.from({ length: count }, async (_, number) => {
+      const worker = await RedisWorker.start(`w${number}`, {
+        mode: 'redis',
+        lockExpiration: 800,
+        lockWarningThreshold: 500,
+        acquireTimeout: '20s',
+        ...options,
+        redis: { url: server.url, ...options.redis },
+      });
+      workers.push(worker);
+      return worker;
+    }),
+  );
+}
+
+interface Turmoil {
+  readonly options?: StateModuleOptions;
+  readonly run?: Partial<WorkerRun>;
+  /** What happens while all processes take their turns. */
+  readonly happens: (running: readonly RedisWorker[]) => Promise<void>;
+}
+
+/** Lets processes take turns on a few idents while something happens, and compares all they were told with the store. */
+async function accountOf({ options, run, happens }: Turmoil): Promise<LedgerAccount[]> {
+  const idents = [1, 2, 3].map(() => `ident-${randomUUID()}`);
+  const running = await startWorkers(PROCESSES, options);
+  const runs = running.map((worker) =>
+    worker.run({ tasks: TASKS, idents, restMs: 2, ...run }).catch((error: unknown) => error),
+  );
+  await happens(running);
+  await Promise.all(running.map((worker) => worker.stop().catch(() => undefined)));
+  await Promise.all(runs);
+  const records: TurnRecord[] = running.flatMap((worker) => worker.records);
+  await Promise.all(running.map((worker) => worker.close().catch(() => undefined)));
+
+  const [reader] = (await startWorkers(1, options)) as [RedisWorker];
+  const accounts: LedgerAccount[] = [];
+  for (const ident of idents) accounts.push(checkLedger(ident, await reader.read(ident), records));
+  expect(await server.keys('*:lock')).toStrictEqual([]);
+  expect(await server.keys('*:wait')).toStrictEqual([]);
+  return accounts;
+}
+
+const sum = (accounts: readonly LedgerAccount[], of: keyof LedgerAccount): number =>
+  accounts.reduce((total, account) => total + account[of], 0);
+
+describe('four processes with eight tasks each on shared idents', () => {
+  it('store every acknowledged turn, once and in order, while one process is killed', async () => {
+    const accounts = await accountOf({
+      happens: async ([first]) => {
+        await delay(800);
+        await first?.kill();
+        await delay(2_000);
+      },
+    });
+
+    expect(sum(accounts, 'acknowledged')).toBeGreaterThan(500);
+    expect(sum(accounts, 'unknown') + sum(accounts, 'refused')).toBe(0);
+    // What the killed process had under way when it died was stored without its knowing, or was not.
+    expect(sum(accounts, 'stored') - sum(accounts, 'acknowledged')).toBeLessThanOrEqual(TASKS);
+  }, 60_000);
+
+  it('store every acknowledged turn, once and in order, while turns take their time and one process is killed', async () => {
+    const accounts = await accountOf({
+      run: { workMs: 20 },
+      happens: async ([first]) => {
+        await delay(800);
+        await first?.kill();
+        await delay(3_000);
+      },
+    });
+
+    expect(sum(accounts, 'acknowledged')).toBeGreaterThan(100);
+    expect(sum(accounts, 'unknown') + sum(accounts, 'refused')).toBe(0);
+    expect(sum(accounts, 'stored') - sum(accounts, 'acknowledged')).toBeLessThanOrEqual(TASKS);
+  }, 60_000);
+
+  it('store every acknowledged turn, once and in order, while processes are stopped for longer than a lease', async () => {
+    const accounts = await accountOf({
+      run: { workMs: 5 },
+      happens: async (running) => {
+        for (let round = 0; round < 4; round += 1) {
+          const worker = running[round % running.length] as RedisWorker;
+          await delay(Math.random() * 300);
+          worker.pause();
+          await delay(1_000 + Math.random() * 500);
+          worker.resume();
+        }
+      },
+    });
+
+    expect(sum(accounts, 'acknowledged')).toBeGreaterThan(300);
+    expect(sum(accounts, 'stored')).toBeGreaterThanOrEqual(sum(accounts, 'acknowledged'));
+  }, 60_000);
+
+  it('store every acknowledged turn, once and in order, while connections are killed', async () => {
+    const accounts = await accountOf({
+      happens: async () => {
+        for (let round = 0; round < 25; round += 1) {
+          await delay(Math.random() * 200);
+          await server.killClients(round % 3 === 0 ? 'pubsub' : 'normal');
+        }
+      },
+    });
+
+    expect(sum(accounts, 'acknowledged')).toBeGreaterThan(300);
+    expect(sum(accounts, 'refused')).toBe(0);
+  }, 60_000);
+
+  it('store every acknowledged turn, once and in order, while a server with persistence is killed and restarted', async () => {
+    const accounts = await accountOf({
+      happens: async () => {
+        for (let round = 0; round < 3; round += 1) {
+          await delay(500 + Math.random() * 200);
+          await server.kill();
+          await delay(100 + Math.random() * 300);
+          await server.restart();
+        }
+        await delay(1_000);
+      },
+    });
+
+    expect(sum(accounts, 'acknowledged')).toBeGreaterThan(100);
+  }, 60_000);
+
+  it('store every acknowledged turn, once and in order, while the server stands still', async () => {
+    const accounts = await accountOf({
+      options: { redis: { commandTimeout: 300 } },
+      happens: async () => {
+        for (let round = 0; round < 4; round += 1) {
+          await delay(200 + Math.random() * 200);
+          server.pause();
+          await delay(round % 2 === 0 ? 150 : 900);
+          server.resume();
+        }
+        await delay(1_500);
+      },
+    });
+
+    expect(sum(accounts, 'acknowledged')).toBeGreaterThan(100);
+  }, 60_000);
+
+  it('store every turn that outlives leaseHold, once and in order', async () => {
+    const accounts = await accountOf({ options: { redis: { leaseHold: 100 } }, happens: () => delay(2_000) });
+
+    expect(sum(accounts, 'acknowledged')).toBeGreaterThan(500);
+    expect(sum(accounts, 'stored')).toBe(sum(accounts, 'acknowledged'));
+  }, 60_000);
+});
+
+describe('the turns of one ident that four processes want', () => {
+  it('are shared fairly: no process gets less than half of its share in ten seconds', async () => {
+    const ident = `ident-${randomUUID()}`;
+    const running = await startWorkers(PROCESSES);
+    const runs = running.map((worker) => worker.run({ tasks: TASKS, idents: [ident], keepsEntries: false }));
+    await delay(10_000);
+    await Promise.all(running.map((worker) => worker.stop()));
+    await Promise.all(runs);
+    const counts = running.map(({ records }) => records.length);
+    const total = counts.reduce((all, count) => all + count, 0);
+
+    expect(Math.min(...counts)).toBeGreaterThan(total / PROCESSES / 2);
+    expect((await (running[0] as RedisWorker).read(ident)).count).toBe(total);
+    console.log(`turns per process in 10 s: ${counts.join(', ')}`);
+  }, 60_000);
+
+  it('wait for nobody who need not be waited for: two processes, ten tasks each, 600 turns', async () => {
+    const ident = `ident-${randomUUID()}`;
+    const running = await startWorkers(2);
+    await Promise.all(
+      running.map((worker) => worker.run({ tasks: 10, idents: [ident], turns: 30, keepsEntries: false })),
+    );
+    const records = running.flatMap(({ records: own }, number) =>
+      own.map((record) => ({ ...record, number })),
+    );
+    const waits = records.map(({ startMs, beginMs }) => (beginMs as number) - startMs);
+    const inOrder = [...records].sort((a, b) => (a.value as number) - (b.value as number));
+    const handOvers = inOrder.flatMap((record, index) => {
+      const before = inOrder[index - 1];
+      return before === undefined || before.number === record.number
+        ? []
+        : [(record.beginMs as number) - (before.ranMs as number)];
+    });
+    const meanMs = handOvers.reduce((all, each) => all + each, 0) / handOvers.length;
+
+    expect(records).toHaveLength(600);
+    expect(Math.max(...waits)).toBeLessThan(250);
+    expect(handOvers.length).toBeGreaterThan(3);
+    expect(meanMs).toBeLessThan(5);
+    console.log(
+      `${handOvers.length} hand-overs, mean ${meanMs.toFixed(2)} ms; longest wait ${Math.max(...waits).toFixed(1)} ms`,
+    );
+  }, 60_000);
+});

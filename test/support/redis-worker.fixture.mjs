@@ -1,0 +1,86 @@
+// One process of an application on Redis, for tests that need several: it takes turns as it is told and reports each
+// of them to its parent. Run from the built package, as an application would.
+import 'reflect-metadata';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { State, StateManager, StateModule, StateToken } from 'nestjs-state';
+
+/** Every turn leaves its id: what was stored, in which order, and whether twice, can be seen afterwards. */
+class LedgerState {
+  count = 0;
+  entries = [];
+}
+State('ledger')(LedgerState);
+
+class WorkerModule {}
+
+const { options, name } = JSON.parse(process.argv[2]);
+Module({ imports: [StateModule.forRoot(options)] })(WorkerModule);
+const app = await NestFactory.createApplicationContext(WorkerModule, { logger: ['error'] });
+const states = app.get(StateManager);
+const nowMs = () => Number(process.hrtime.bigint()) / 1e6;
+
+/** Whether a failed turn is known to have stored nothing. */
+const STORES_NOTHING = new Set(['STATE_LOCK_TIMEOUT', 'STATE_TOO_MANY_WAITERS', 'STATE_LOCK_EXPIRED']);
+
+async function takeTurn(ident, id, workMs, keepsEntries) {
+  const record = { id, ident, startMs: nowMs() };
+  try {
+    record.value = await states.modifyState(new StateToken(ident, LedgerState), async (ledger) => {
+      record.beginMs = nowMs();
+      if (workMs > 0) await delay(Math.random() * workMs);
+      ledger.count += 1;
+      if (keepsEntries) ledger.entries.push(id);
+      record.ranMs = nowMs();
+      return ledger.count;
+    });
+    record.outcome = 'stored';
+  } catch (error) {
+    record.outcome = STORES_NOTHING.has(error.code) ? 'not stored' : 'unknown';
+    record.code = error.code ?? String(error);
+  }
+  record.endMs = nowMs();
+  return record;
+}
+
+let isStopping = false;
+
+async function runTask(task, { idents, turns, workMs = 0, restMs = 0, keepsEntries = true }) {
+  for (let number = 0; number < turns && !isStopping; number += 1) {
+    const ident = idents[Math.floor(Math.random() * idents.length)];
+    const record = await takeTurn(ident, `${name}/${task}/${number}`, workMs, keepsEntries);
+    process.send({ type: 'turn', record });
+    // A server that is away answers at once: nobody gains from asking again in the same moment.
+    if (record.outcome !== 'stored') await delay(50);
+    else if (restMs > 0) await delay(restMs);
+  }
+}
+
+const commands = {
+  async run({ tasks, ...what }) {
+    await Promise.all(Array.from({ length: tasks }, (_, task) => runTask(task, what)));
+  },
+  async stop() {
+    isStopping = true;
+  },
+  async close() {
+    isStopping = true;
+    await app.close();
+  },
+  stats: () => states.stats(),
+  async read({ ident }) {
+    return states.getState(new StateToken(ident, LedgerState));
+  },
+};
+
+process.on('message', async ({ id, command, ...what }) => {
+  try {
+    process.send({ type: 'answer', id, result: await commands[command](what) });
+  } catch (error) {
+    process.send({ type: 'answer', id, failure: String(error?.stack ?? error) });
+  }
+  // The channel to the parent is the only thing left that keeps this process alive.
+  if (command === 'close') process.disconnect();
+});
+process.send({ type: 'ready' });
