@@ -58,10 +58,7 @@ export class RedisWorker implements AsyncDisposable {
       if (message.type === 'turn') this.records.push(message.record);
       else if (message.type === 'answer') this.answers.get(message.id)?.(message);
     });
-    void this.ended.then(() => {
-      for (const answer of this.answers.values())
-        answer({ type: 'answer', id: 0, failure: `The process ended. It wrote:\n${this.output}` });
-    });
+    void this.answerWhenEnded();
   }
 
   static async start(name: string, options: StateModuleOptions): Promise<RedisWorker> {
@@ -121,6 +118,12 @@ export class RedisWorker implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.child.exitCode === null && this.child.signalCode === null) await this.kill();
+  }
+
+  private async answerWhenEnded(): Promise<void> {
+    await this.ended;
+    for (const answer of this.answers.values())
+      answer({ type: 'answer', id: 0, failure: `The process ended. It wrote:\n${this.output}` });
   }
 
   private async ask(command: string, what: object = {}): Promise<unknown> {

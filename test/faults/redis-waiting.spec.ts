@@ -1,0 +1,364 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import type { Redis } from 'ioredis';
+import { StateToken, type StateModuleOptions, type StateTurn } from 'nestjs-state';
+import { failureOf, Gate, newIdent, until, untilWaiting, type OpenManager } from '../conformance/harness.js';
+import { CounterState } from '../conformance/states.js';
+import { RecordedLogs } from '../support/manager-logs.js';
+import { openRedisManager } from '../support/manager-redis.js';
+import { RedisProxy } from '../support/redis-proxy.js';
+import { RedisServer } from '../support/redis-server.js';
+import { RedisWorker } from '../support/redis-worker.js';
+
+/** What the machine may be late by. */
+const TOLERANCE_MS = 250;
+
+let server: RedisServer;
+let proxy: RedisProxy;
+let redis: Redis;
+const managers: OpenManager[] = [];
+
+beforeAll(async () => {
+  server = await RedisServer.start();
+  proxy = await RedisProxy.start(server.port, { dropPubSub: true });
+  redis = server.connect();
+});
+beforeEach(() => {
+  RecordedLogs.start();
+});
+afterEach(async () => {
+  await Promise.all(managers.splice(0).map((manager) => manager.onModuleDestroy()));
+  await server.flush();
+});
+afterAll(async () => {
+  await proxy[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+});
+
+async function open(options: StateModuleOptions = {}): Promise<OpenManager> {
+  const manager = await openRedisManager({ ...options, redis: { url: server.url, ...options.redis } });
+  managers.push(manager);
+  return manager;
+}
+
+/** Somebody who holds the lock, and somebody of another process who waits for it. */
+async function openContended(
+  options: StateModuleOptions = {},
+  waiterOptions = options,
+): Promise<{
+  token: StateToken<CounterState>;
+  turn: StateTurn;
+  waiter: OpenManager;
+  /** When the waiter has had its turn, by `performance.now()`. */
+  served: Promise<number>;
+}> {
+  const [holder, waiter] = [await open(options), await open(waiterOptions)];
+  const token = new StateToken(newIdent(), CounterState);
+  const turn = await holder.openTurn(token.ident);
+  const served = waiter.modifyState(token, (counter) => counter.increment()).then(() => performance.now());
+  await untilRegistered();
+  return { token, turn, waiter, served };
+}
+
+async function untilRegistered(count = 1): Promise<void> {
+  for (;;) {
+    const [wait] = await server.keys('*:wait');
+    if (wait !== undefined && (await redis.zcard(wait)) === count) return;
+  }
+}
+
+describe('a waiter in another process', () => {
+  it('has the lock, and the states, at once when it is released', async () => {
+    const { turn, served, token, waiter } = await openContended();
+    (await turn.state(CounterState)).count = 5;
+    const releasedMs = performance.now();
+    await turn.commit();
+
+    expect((await served) - releasedMs).toBeLessThan(TOLERANCE_MS);
+    expect((await waiter.getState(token)).count).toBe(6);
+  });
+
+  it('has it within a second when the message is lost', async () => {
+    const { turn, served } = await openContended({}, { redis: { url: proxy.url } });
+    await delay(100);
+    const releasedMs = performance.now();
+    await turn.commit();
+
+    expect((await served) - releasedMs).toBeLessThan(1_000 + TOLERANCE_MS);
+    expect(proxy.dropped).toBeGreaterThan(0);
+  });
+
+  it('has it within a second when its subscriber is reconnecting at that moment', async () => {
+    const { turn, served } = await openContended();
+    await server.killClients('pubsub');
+    const releasedMs = performance.now();
+    await turn.commit();
+
+    expect((await served) - releasedMs).toBeLessThan(1_000 + TOLERANCE_MS);
+  });
+
+  it('has it as soon as the lease of a killed holder has run out', async () => {
+    const options: StateModuleOptions = {
+      mode: 'redis',
+      lockExpiration: 900,
+      lockWarningThreshold: 500,
+      redis: { url: server.url },
+    };
+    const worker = await RedisWorker.start('holder', options);
+    const token = new StateToken(newIdent(), CounterState);
+    worker.run({ tasks: 1, idents: [token.ident], turns: 1, workMs: 1e7 }).catch(() => undefined);
+    while ((await server.keys('*:lock')).length === 0) await delay(5);
+    const waiter = await open(options);
+    const served = waiter.modifyState(token, () => performance.now());
+    await untilRegistered();
+    const killedMs = performance.now();
+    await worker.kill();
+
+    expect((await served) - killedMs).toBeLessThan(900 + TOLERANCE_MS);
+  });
+
+  it('is not held up by those before it who have died', async () => {
+    const { turn, served } = await openContended();
+    const [wait] = (await server.keys('*:wait')) as [string];
+    await redis.zadd(wait, '-2', 'dead:1', '-1', 'dead:2');
+    const releasedMs = performance.now();
+    await turn.commit();
+
+    expect((await served) - releasedMs).toBeLessThan(TOLERANCE_MS);
+  });
+
+  it('asks no more than about once a second', async () => {
+    const { turn, served } = await openContended({ lockExpiration: '10s' });
+    const before = await server.commandCalls('zscore');
+    await delay(3_500);
+    expect((await server.commandCalls('zscore')) - before).toBeLessThanOrEqual(4);
+    await turn.commit();
+    await served;
+  });
+
+  it('gives its place to the next of its process when it is aborted, times out, or all leave', async () => {
+    const { turn, served, token, waiter } = await openContended();
+    const controller = new AbortController();
+    const reason = new Error('gone');
+    const [aborted, timedOut] = [
+      failureOf(waiter.modifyState(token, () => 1, { signal: controller.signal })),
+      failureOf(waiter.modifyState(token, () => 1, { acquireTimeout: 50 })),
+    ];
+    const last = waiter.modifyState(token, (counter) => counter.count);
+    await untilWaiting(waiter, 4);
+    controller.abort(reason);
+    expect(await aborted).toBe(reason);
+    expect(await timedOut).toMatchObject({ name: 'LockTimeoutError' });
+    await turn.commit();
+    await served;
+
+    expect(await last).toBe(1);
+    expect(waiter.stats()).toMatchObject({ openTurns: 0, waiting: 0 });
+  });
+
+  it('leaves nothing in Redis when it gives up', async () => {
+    const [holder, waiter] = [await open(), await open()];
+    const token = new StateToken(newIdent(), CounterState);
+    const turn = await holder.openTurn(token.ident);
+    const controller = new AbortController();
+    const calls = [
+      failureOf(waiter.modifyState(token, () => 1, { signal: controller.signal })),
+      failureOf(waiter.modifyState(token, () => 1, { acquireTimeout: 60 })),
+    ];
+    await untilRegistered();
+    expect(await failureOf(waiter.modifyState(token, () => 1, { acquireTimeout: 0 }))).toMatchObject({
+      name: 'LockTimeoutError',
+    });
+    controller.abort();
+    await Promise.all(calls);
+    while ((await server.keys('*:wait')).length > 0) await delay(1);
+    await turn.rollback();
+
+    expect(await server.keys()).toStrictEqual([]);
+    expect(await waiter.modifyState(token, () => 'free')).toBe('free');
+  });
+
+  it('S9: with maxWaiters 0 waits not at all, and with acquireTimeout 0 tries once', async () => {
+    const holder = await open();
+    const impatient = await open({ maxWaiters: 0 });
+    const once = await open({ acquireTimeout: 0 });
+    const token = new StateToken(newIdent(), CounterState);
+    const turn = await holder.openTurn(token.ident);
+
+    expect(await failureOf(impatient.modifyState(token, () => 1))).toMatchObject({
+      name: 'TooManyWaitersError',
+    });
+    expect(await failureOf(once.modifyState(token, () => 1))).toMatchObject({ name: 'LockTimeoutError' });
+    expect(await server.keys('*:wait')).toStrictEqual([]);
+    await turn.rollback();
+    expect(await impatient.modifyState(token, () => 1)).toBe(1);
+    expect(await once.modifyState(token, () => 2)).toBe(2);
+  });
+
+  it('passes on a lock that comes when everybody has left', async () => {
+    for (let round = 0; round < 30; round += 1) {
+      const [holder, waiter, third] =
+        round === 0
+          ? [await open(), await open(), await open()]
+          : (managers as [OpenManager, OpenManager, OpenManager]);
+      const token = new StateToken(newIdent(), CounterState);
+      const turn = await holder.openTurn(token.ident);
+      const controller = new AbortController();
+      const aborted = failureOf(waiter.modifyState(token, () => 1, { signal: controller.signal }));
+      await untilRegistered();
+      const next = third.modifyState(token, (counter) => counter.increment());
+      await untilRegistered(2);
+      const startMs = performance.now();
+      // The hand-over and the abort cross each other.
+      const released = turn.commit();
+      if (round % 3 !== 0) await delay(Math.random());
+      controller.abort();
+      await Promise.all([released, aborted.catch(() => undefined), next]);
+
+      expect(performance.now() - startMs).toBeLessThan(TOLERANCE_MS);
+    }
+    await delay(30);
+    expect(await server.keys('*:lock')).toStrictEqual([]);
+    expect(await server.keys('*:wait')).toStrictEqual([]);
+  });
+
+  it('S14: is sent away at shutdown, and its place with it', async () => {
+    const { turn, served, waiter } = await openContended();
+    const failure = failureOf(served);
+    await waiter.onModuleDestroy();
+
+    expect(await failure).toMatchObject({ name: 'StateManagerClosedError' });
+    expect(await server.keys('*:wait')).toStrictEqual([]);
+    await turn.rollback();
+    expect(await server.keys()).toStrictEqual([]);
+  });
+});
+
+describe('a lock that is kept under leaseHold', () => {
+  const leased: StateModuleOptions = { redis: { leaseHold: '20s' } };
+
+  it('goes to another process within 50 ms when nobody uses it', async () => {
+    const [holder, other] = [await open(leased), await open(leased)];
+    const tookMs: number[] = [];
+    for (let round = 0; round < 20; round += 1) {
+      const token = new StateToken(newIdent(), CounterState);
+      await holder.modifyState(token, (counter) => void (counter.count = 7));
+      expect(await server.keys('*:lock')).not.toHaveLength(0);
+      const startMs = performance.now();
+      expect(await other.modifyState(token, (counter) => (counter.count += 1))).toBe(8);
+      tookMs.push(performance.now() - startMs);
+    }
+    tookMs.sort((a, b) => a - b);
+
+    expect(tookMs[10]).toBeLessThan(50);
+    expect(tookMs[19]).toBeLessThan(TOLERANCE_MS);
+  });
+
+  it('goes to another process within 50 ms after the turn that is running, before those that queue', async () => {
+    const [holder, other] = [await open(leased), await open(leased)];
+    const token = new StateToken(newIdent(), CounterState);
+    const gate = new Gate();
+    const running = holder.modifyState(token, async (counter) => {
+      await gate.opened;
+      counter.increment();
+    });
+    const queued = Array.from({ length: 50 }, () =>
+      holder.modifyState(token, async (counter) => {
+        await delay(5);
+        counter.increment();
+      }),
+    );
+    await untilWaiting(holder, 50);
+    const served = other.modifyState(token, () => performance.now());
+    await untilRegistered();
+    await delay(30);
+    const openedMs = performance.now();
+    gate.open();
+
+    expect((await served) - openedMs).toBeLessThan(50 + TOLERANCE_MS / 2);
+    await Promise.all([running, ...queued]);
+    expect((await holder.getState(token)).count).toBe(51);
+  });
+
+  it('is stored and given up when the time is up, and when the application shuts down', async () => {
+    const holder = await open({ redis: { leaseHold: 150 } });
+    const token = new StateToken(newIdent(), CounterState);
+    await holder.modifyState(token, (counter) => counter.increment());
+    expect(await server.keys()).toHaveLength(1);
+    expect((await holder.getState(token)).count).toBe(1);
+    expect(await holder.count()).toBe(1);
+    expect(await server.keys()).toHaveLength(2);
+    await delay(300);
+    expect(await server.keys('*:lock')).toStrictEqual([]);
+
+    await holder.modifyState(token, (counter) => counter.increment());
+    await holder.onModuleDestroy();
+    expect(await server.keys('*:lock')).toStrictEqual([]);
+    expect((await (await open()).getState(token)).count).toBe(2);
+  });
+
+  it('is renewed for as long as it is kept', async () => {
+    const holder = await open({
+      lockExpiration: 300,
+      lockWarningThreshold: 100,
+      redis: { leaseHold: '20s' },
+    });
+    const token = new StateToken(newIdent(), CounterState);
+    for (let round = 1; round <= 4; round += 1) {
+      await holder.modifyState(token, (counter) => counter.increment());
+      await delay(400);
+    }
+
+    expect(await server.keys('*:lock')).toHaveLength(1);
+    expect(await holder.modifyState(token, (counter) => counter.count)).toBe(4);
+  });
+
+  it('loses at most leaseHold of what was acknowledged when its process is killed', async () => {
+    const leaseHoldMs = 200;
+    const options: StateModuleOptions = { mode: 'redis', redis: { url: server.url, leaseHold: leaseHoldMs } };
+    const worker = await RedisWorker.start('leased', options);
+    const { ident } = new StateToken(newIdent(), CounterState);
+    worker.run({ tasks: 1, idents: [ident], restMs: 3, keepsEntries: false }).catch(() => undefined);
+    await delay(1_300);
+    const killedMs = Number(process.hrtime.bigint()) / 1e6;
+    await worker.kill();
+    await server.connect().del(...(await server.keys('*:lock')), 'none');
+    const reader = await RedisWorker.start('reader', { mode: 'redis', redis: { url: server.url } });
+    const { count } = await reader.read(ident);
+    await reader.close();
+    const lost = worker.records.filter(({ value }) => (value as number) > count);
+
+    expect(worker.records.length).toBeGreaterThan(50);
+    expect(count).toBeGreaterThan(0);
+    for (const { endMs } of lost) expect(killedMs - endMs).toBeLessThan(leaseHoldMs + TOLERANCE_MS / 2);
+    console.log(`${lost.length} of ${worker.records.length} acknowledged turns lost with their process`);
+  });
+
+  it('says so when acknowledged turns are lost with the lock', async () => {
+    const holder = await open(leased);
+    const token = new StateToken(newIdent(), CounterState);
+    const logs = RecordedLogs.start();
+    await holder.modifyState(token, (counter) => counter.increment());
+    await holder.modifyState(token, (counter) => counter.increment());
+    await redis.del(...(await server.keys('*:lock')));
+    await holder.onModuleDestroy();
+
+    expect(logs.errors).toStrictEqual([expect.stringMatching(/2 turns.*leaseHold.*not stored/)]);
+    expect(await server.keys()).toStrictEqual([]);
+  });
+
+  it('does not outlive the window of its states', async () => {
+    const holder = await open({ expiration: 200, redis: { leaseHold: '20s' } });
+    const token = new StateToken(newIdent(), CounterState);
+    await holder.modifyState(token, (counter) => counter.increment());
+    await delay(120);
+    expect((await holder.getState(token)).count).toBe(1);
+    await delay(120);
+    expect((await holder.getState(token)).count).toBe(1);
+    await delay(300);
+
+    expect((await holder.getState(token)).count).toBe(0);
+    expect(await holder.modifyState(token, (counter) => counter.count)).toBe(0);
+    await until(() => holder.stats().openTurns === 0);
+  });
+});
