@@ -42,10 +42,12 @@ async function newCounter(): Promise<StateToken<CounterState>> {
   return new StateToken(newIdent(), CounterState);
 }
 
-describe('round trips', () => {
-  const scripts = async (): Promise<number> =>
-    (await server.commandCalls('evalsha')) + (await server.commandCalls('eval'));
+/** How many scripts the server has run. */
+async function scripts(): Promise<number> {
+  return (await server.commandCalls('evalsha')) + (await server.commandCalls('eval'));
+}
 
+describe('round trips', () => {
   it('are two scripts for an uncontended turn, and one for a read', async () => {
     const manager = await open();
     const tokens = Array.from({ length: 50 }, () => new StateToken(newIdent(), CounterState));

@@ -78,6 +78,11 @@ export class RedisWorker implements AsyncDisposable {
     return worker;
   }
 
+  /** Everything it has put on its console. */
+  get written(): string {
+    return this.output;
+  }
+
   /** Lets it take turns; resolves when all are done. */
   run(what: WorkerRun): Promise<void> {
     return this.ask('run', { turns: 1e9, ...what }) as Promise<void>;

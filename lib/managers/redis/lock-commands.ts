@@ -55,6 +55,7 @@ export class LockCommands {
   private readonly windowMs: number;
   /** While a lock lives so do its states; the window counts from the end of the lock, whatever ends it. */
   private readonly lockedStatesMs: number;
+  private readonly leaving = new Set<LockOwner>();
   private isStopping = false;
 
   constructor(
@@ -79,7 +80,9 @@ export class LockCommands {
       WAIT_LIST_MS,
     ];
     // When nobody waits for the answer any more the lock, or the place on the list, is for somebody else.
-    const onLate = (): void => void this.leave(lock);
+    const onLate = (): void => {
+      if (!this.leaving.has(lock)) void this.leave(lock);
+    };
     const reply = await this.connection.run(ACQUIRE, [...lockKeys(lock), ...args], onLate);
     if (typeof reply === 'number') return reply;
     const [owner, ...fields] = reply as [Buffer, ...Buffer[]];
@@ -113,16 +116,11 @@ export class LockCommands {
   async leave(lock: LockOwner): Promise<void> {
     const { clock } = this.options;
     const endMs = clock.nowMs() + this.lockMs;
-    const args = [...lockKeys(lock), lock.owner, ...this.handOver];
-    for (;;) {
-      try {
-        await this.connection.run(LEAVE, args);
-        return;
-      } catch {
-        if (this.isStopping || clock.nowMs() + RETRY_MS >= endMs) return;
-        await new Promise<void>((resolve) => clock.startTimer(resolve, RETRY_MS));
-      }
+    this.leaving.add(lock);
+    while (!(await this.tryToLeave(lock)) && !this.isStopping && clock.nowMs() + RETRY_MS < endMs) {
+      await new Promise<void>((resolve) => clock.startTimer(resolve, RETRY_MS));
     }
+    this.leaving.delete(lock);
   }
 
   /** Reads one state without the lock. */
@@ -139,6 +137,15 @@ export class LockCommands {
   /** From here on nothing is tried again. */
   stop(): void {
     this.isStopping = true;
+  }
+
+  private async tryToLeave(lock: LockOwner): Promise<boolean> {
+    try {
+      await this.connection.run(LEAVE, [...lockKeys(lock), lock.owner, ...this.handOver]);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   private get handOver(): RedisArgument[] {

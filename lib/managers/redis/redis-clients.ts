@@ -184,7 +184,8 @@ export class RedisClients {
       options.url === undefined
         ? 'through `redis.client`'
         : `at ${new URL(options.url).host} (\`redis.url\`)`;
-    const why = cause instanceof Error ? `: ${cause.message}` : '';
+    const { message } = (cause ?? {}) as { message?: unknown };
+    const why = typeof message === 'string' ? `: ${message}` : '';
     return new StateStoreUnavailableError(
       `Redis ${where} could not be used within ${options.commandTimeoutMs} ms${why}. Is it running, and may this user connect and subscribe?`,
       { cause },
