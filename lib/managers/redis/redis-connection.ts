@@ -227,7 +227,8 @@ export class RedisConnection {
     if (call.isOver) return;
     const wasSent = call.epoch >= 0;
     this.end(call);
-    if (wasSent) this.isSilent = true;
+    // On a cluster one node is silent, and the others are to be asked all the same.
+    if (wasSent && !this.clients.isCluster) this.isSilent = true;
     // All wait equally long, so those that are over stand first.
     while (this.parked[0]?.isOver === true) this.parked.shift();
     const error = this.unavailable(this.clients.lastError);
