@@ -131,6 +131,34 @@ describe('The page of the sample, in a browser', () => {
     expect([...one.complaints, ...other.complaints]).toEqual([]);
   });
 
+  it('begins at 1 again in every open tab once the idle time ran out', async () => {
+    const one = await SamplePage.open(context, forgetful.url);
+    const other = await SamplePage.open(context, forgetful.url);
+    await one.clickAlternately(3);
+    await Promise.all([one.whenCountIs(3), other.whenCountIs(3)]);
+    await Promise.all([one.whenIdleTimeRanOut(), other.whenIdleTimeRanOut()]);
+    await one.incrementOverHttp();
+    await Promise.all([one.whenCountIs(1), other.whenCountIs(1)]);
+    expect(await other.note()).toMatch(/was reset/);
+    expect(await other.idleShare()).toBeGreaterThan(0.5);
+    await other.incrementOverSocket();
+    await Promise.all([one.whenCountIs(2), other.whenCountIs(2)]);
+    expect(await other.note()).toBe('');
+    expect([...one.complaints, ...other.complaints]).toEqual([]);
+  });
+
+  it('shows what others did while its socket was lost', async () => {
+    const tab = await SamplePage.open(context, server.url);
+    const headers = { 'x-state-token': await tab.token() };
+    await context.setOffline(true);
+    await tab.page.locator('#socket[data-state="off"]').waitFor();
+    await fetch(`${server.url}/counter/increment`, { method: 'POST', headers });
+    expect(await tab.count()).toBe(0);
+    await context.setOffline(false);
+    await tab.whenCountIs(1);
+    await tab.page.locator('#socket[data-state="on"]').waitFor();
+  });
+
   it('shares a counter by its address with a browser that has never been here', async () => {
     const one = await SamplePage.open(context, server.url);
     await one.incrementOverHttp();

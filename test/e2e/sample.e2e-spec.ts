@@ -126,6 +126,37 @@ describe('The sample', () => {
     expect(await told).toMatchObject({ status: 'error', statusCode: 401 });
   });
 
+  it('tells every socket that watches a counter of its increments, and nobody of the token', async () => {
+    const token = newToken();
+    const [one, other, stranger] = [token, token, newToken()].map((own) => connect({ auth: { token: own } }));
+    const told: { count: number }[] = [];
+    const strange: unknown[] = [];
+    stranger!.on('counter', (news: unknown) => strange.push(news));
+    const watching = [one!, other!, stranger!].map((socket) =>
+      socket.timeout(5_000).emitWithAck('watch', {}),
+    );
+    expect(await watching[0]).toEqual({ count: 0, token, expiresInMs: EXPIRATION_MS });
+    await Promise.all(watching);
+    const both = Promise.all(
+      [one!, other!].map(
+        (socket) =>
+          new Promise<void>((resolve) =>
+            socket.on('counter', (news: { count: number }) => {
+              told.push(news);
+              if (news.count === 2) resolve();
+            }),
+          ),
+      ),
+    );
+    await increment(server, token);
+    await emitIncrement(one!);
+    await both;
+    expect(told.toSorted((a, b) => a.count - b.count)).toEqual(
+      [1, 1, 2, 2].map((count) => ({ count, expiresInMs: EXPIRATION_MS })),
+    );
+    expect(strange).toEqual([]);
+  });
+
   it('loses none of many increments over both ways at once', async () => {
     const token = newToken();
     const socket = connect({ auth: { token } });

@@ -32,7 +32,7 @@ export interface AppSetup {
   controllers?: Type<unknown>[];
   providers?: Provider[];
   imports?: (Type<unknown> | DynamicModule | Promise<DynamicModule> | ForwardReference)[];
-  /** Of `StateModule.forRoot()`, in mode `memory` unless said otherwise. `false`: `imports` brings the module. */
+  /** Of `StateModule.forRoot()`, on top of where this test file keeps its states: in memory unless said otherwise. `false`: `imports` brings the module. */
   state?: StateModuleOptions | false;
   guards?: CanActivate[];
   interceptors?: NestInterceptor[];
@@ -52,12 +52,19 @@ export interface TestApp {
   close(): Promise<void>;
 }
 
+let store: () => StateModuleOptions = () => ({ mode: 'memory' });
+
+/** Where the applications of this test file keep their states, instead of in memory. */
+export function keepStatesIn(options: () => StateModuleOptions): void {
+  store = options;
+}
+
 /** The root module of `setup`. */
 export function rootModule({ controllers, providers, imports, state }: AppSetup): DynamicModule {
   return {
     module: class RootModule {},
     imports: [
-      ...(state === false ? [] : [StateModule.forRoot({ mode: 'memory', ...state })]),
+      ...(state === false ? [] : [StateModule.forRoot({ ...store(), ...state })]),
       ...(imports ?? []),
     ],
     controllers: controllers ?? [],
