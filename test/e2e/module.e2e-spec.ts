@@ -10,6 +10,7 @@ import {
   type ResolvedStateOptions,
   type StateModuleOptions,
   type StateOptionsFactory,
+  StateStoreUnavailableError,
 } from 'nestjs-state';
 import { withEnvironment } from '../support/app-environment.js';
 import { call } from '../support/app-http.js';
@@ -213,10 +214,18 @@ describe('An application whose options are wrong', () => {
       expect(error.problems[0]).toContain('mongo');
     }));
 
-  it('with a REDIS_URL alone never falls back to memory: it is told that the redis manager is not available', () =>
-    withEnvironment({ REDIS_URL: 'redis://127.0.0.1:1' }, async () => {
+  it('with a REDIS_URL alone never falls back to memory: it is told that the server cannot be used', () =>
+    withEnvironment({ REDIS_URL: 'redis://user:hidden@127.0.0.1:1' }, async () => {
+      const error = await errorOf({ redis: { commandTimeout: 300 } });
+      expect(error).toBeInstanceOf(StateStoreUnavailableError);
+      expect(error.message).toMatch(/Redis at 127\.0\.0\.1:1 .*ECONNREFUSED/);
+      expect(error.message).not.toContain('hidden');
+    }));
+
+  it('with mode disk is told that there is no such manager yet', () =>
+    withEnvironment({ STATE_MANAGER_MODE: 'disk' }, async () => {
       const error = await errorOf();
       expect(error).toBeInstanceOf(InvalidStateManagerModeError);
-      expect(error.message).toMatch(/the redis manager is not/);
+      expect(error.message).toMatch(/the disk manager is not part of this version/);
     }));
 });
