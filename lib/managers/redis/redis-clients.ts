@@ -1,12 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
-import type { Cluster, Redis, RedisOptions } from 'ioredis';
 import type { Clock } from '../../internal/clock.js';
 import { Deferred } from '../../internal/deferred.js';
 import { InvalidStateOptionsError, StateStoreUnavailableError } from '../../state.errors.js';
-
-/** What scripts are run on. */
-export type RedisClient = Redis | Cluster;
+import type { RedisClient, RedisClusterClient, RedisPackage, RedisServerClient } from './redis-client.js';
 
 export interface RedisClientsOptions {
   readonly url: string | undefined;
@@ -64,8 +61,8 @@ export class RedisClients {
   }
 
   /** The servers that hold keys. */
-  masters(): Redis[] {
-    return this.isCluster ? (this.main as Cluster).nodes('master') : [this.main as Redis];
+  masters(): RedisClient[] {
+    return this.isCluster ? (this.main as RedisClusterClient).nodes('master') : [this.main];
   }
 
   /**
@@ -105,24 +102,24 @@ export class RedisClients {
     for (const client of own) client?.on('error', () => undefined);
   }
 
-  private async create(): Promise<Redis> {
+  private async create(): Promise<RedisClient> {
     const { url, commandTimeoutMs } = this.options;
     const { Redis: Client } = await importClient();
-    const options: RedisOptions = {
+    const options = {
       lazyConnect: true,
       disconnectTimeout: DISCONNECT_MS,
       // How long a call may take is counted elsewhere, and what is sent twice is told apart there.
       maxRetriesPerRequest: null,
       connectTimeout: Math.max(commandTimeoutMs, LONGEST_RECONNECT_MS),
-      retryStrategy: (times) => Math.min(20 * 2 ** Math.min(times, 8), LONGEST_RECONNECT_MS),
+      retryStrategy: (times: number) => Math.min(20 * 2 ** Math.min(times, 8), LONGEST_RECONNECT_MS),
       // After a failover the old primary is a replica: ask again where the primary is.
-      reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 2 : false),
+      reconnectOnError: (error: Error) => (error.message.startsWith('READONLY') ? 2 : false),
     };
     return new Client(url as string, options);
   }
 
   private adopt(client: object): RedisClient {
-    const { callBuffer, duplicate, status } = client as Partial<RedisClient>;
+    const { callBuffer, duplicate, status } = client as Partial<RedisServerClient>;
     if (typeof callBuffer === 'function' && typeof duplicate === 'function' && typeof status === 'string')
       return client as RedisClient;
     throw new InvalidStateOptionsError(['redis.client: it is no Redis or Cluster of ioredis.']);
@@ -132,8 +129,8 @@ export class RedisClients {
     // The prefix of a client would be put before the channel too, and scripts publish without it.
     const options = { keyPrefix: '', lazyConnect: true, disconnectTimeout: DISCONNECT_MS };
     return client.isCluster
-      ? (client as Cluster).duplicate([], options)
-      : (client as Redis).duplicate({ ...options, maxRetriesPerRequest: null });
+      ? (client as RedisClusterClient).duplicate([], options)
+      : (client as RedisServerClient).duplicate({ ...options, maxRetriesPerRequest: null });
   }
 
   private listen(client: RedisClient): void {
@@ -147,11 +144,11 @@ export class RedisClients {
       this.events.onReady();
     });
     this.on(client, 'close', () => this.lost());
-    if (client.isCluster) this.listenToNodes(client as Cluster);
+    if (client.isCluster) this.listenToNodes(client as RedisClusterClient);
   }
 
-  private listenToNodes(cluster: Cluster): void {
-    const watch = (node: Redis): void => this.on(node, 'close', () => this.events.onLost());
+  private listenToNodes(cluster: RedisClusterClient): void {
+    const watch = (node: RedisClient): void => this.on(node, 'close', () => this.events.onLost());
     for (const node of cluster.nodes('all')) watch(node);
     this.on(cluster, '+node', watch);
   }
@@ -165,9 +162,9 @@ export class RedisClients {
     );
   }
 
-  private on<A extends unknown[]>(client: RedisClient, event: string, listener: (...args: A) => void): void {
-    client.on(event, listener as (...args: unknown[]) => void);
-    this.undo.push(() => client.off(event, listener as (...args: unknown[]) => void));
+  private on(client: RedisClient, event: string, listener: (...args: never[]) => void): void {
+    client.on(event, listener);
+    this.undo.push(() => client.off(event, listener));
   }
 
   private inTime<T>(work: Promise<T>): Promise<T> {
@@ -213,9 +210,9 @@ async function disconnect(client: RedisClient | undefined): Promise<void> {
   if (hasConnection) await Promise.race([ended.promise, delay(DISCONNECT_MS * 2)]);
 }
 
-async function importClient(): Promise<{ readonly Redis: typeof Redis }> {
+async function importClient(): Promise<RedisPackage> {
   try {
-    return await import('ioredis');
+    return (await import('ioredis')) as unknown as RedisPackage;
   } catch (cause) {
     const problem = 'mode: the redis manager needs the package ioredis. Install it: npm install ioredis.';
     throw Object.assign(new InvalidStateOptionsError([problem]), { cause });

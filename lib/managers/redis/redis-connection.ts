@@ -1,9 +1,9 @@
 import { Logger } from '@nestjs/common';
-import type { Redis } from 'ioredis';
 import type { Clock } from '../../internal/clock.js';
 import { DeadlineQueue, type DeadlineNode } from '../../internal/deadline-queue.js';
 import { DeadlineWorker } from '../../internal/deadline-worker.js';
 import { StateManagerClosedError, StateStoreUnavailableError } from '../../state.errors.js';
+import type { RedisClient } from './redis-client.js';
 import { RedisClients } from './redis-clients.js';
 import type { RedisScript } from './redis-scripts.js';
 
@@ -146,7 +146,7 @@ export class RedisConnection {
     return count;
   }
 
-  private async countKeysOf(node: Redis, pattern: string): Promise<number> {
+  private async countKeysOf(node: RedisClient, pattern: string): Promise<number> {
     // A key can be returned twice while the server rehashes.
     const seen = new Set<string>();
     let cursor = '0';

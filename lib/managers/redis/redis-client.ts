@@ -1,0 +1,45 @@
+/** An argument of a command. */
+type Argument = string | number | Buffer;
+type Listener = (...args: never[]) => void;
+
+/**
+ * As much of a `Redis` or `Cluster` of ioredis as is used. Told by its shape, so that an application without that package
+ * compiles against this one.
+ */
+export interface RedisClient {
+  /** `ready` when commands are sent at once. */
+  readonly status: string;
+  readonly isCluster?: boolean;
+  readonly options: { readonly keyPrefix?: string | undefined };
+  callBuffer(command: string, ...args: Argument[]): Promise<unknown>;
+  exists(key: string): Promise<number>;
+  scan(
+    cursor: string,
+    match: 'MATCH',
+    pattern: string,
+    limit: 'COUNT',
+    count: number,
+  ): Promise<[cursor: string, keys: string[]]>;
+  subscribe(channel: string): Promise<unknown>;
+  connect(): Promise<void>;
+  disconnect(reconnect?: boolean): void;
+  on(event: string, listener: Listener): unknown;
+  once(event: string, listener: Listener): unknown;
+  off(event: string, listener: Listener): unknown;
+}
+
+/** A client of one server. */
+export interface RedisServerClient extends RedisClient {
+  duplicate(options: object): RedisServerClient;
+}
+
+/** A client of a cluster. */
+export interface RedisClusterClient extends RedisClient {
+  nodes(role: 'master' | 'all'): RedisServerClient[];
+  duplicate(startupNodes: never[], options: object): RedisClusterClient;
+}
+
+/** What the package ioredis is needed for. */
+export interface RedisPackage {
+  readonly Redis: new (url: string, options: object) => RedisServerClient;
+}
