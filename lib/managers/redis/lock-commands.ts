@@ -1,4 +1,5 @@
 import type { Clock } from '../../internal/clock.js';
+import { Deferred } from '../../internal/deferred.js';
 import type { StateWrites } from './held-states.js';
 import type { RedisArgument, RedisConnection } from './redis-connection.js';
 import type { IdentKeys, RedisKeys } from './redis-keys.js';
@@ -55,7 +56,8 @@ export class LockCommands {
   private readonly windowMs: number;
   /** While a lock lives so do its states; the window counts from the end of the lock, whatever ends it. */
   private readonly lockedStatesMs: number;
-  private readonly leaving = new Set<LockOwner>();
+  /** Those who are leaving, and what ends their rest between two tries. */
+  private readonly leaving = new Map<LockOwner, Deferred>();
   private isStopping = false;
 
   constructor(
@@ -81,7 +83,9 @@ export class LockCommands {
     ];
     // When nobody waits for the answer any more the lock, or the place on the list, is for somebody else.
     const onLate = (): void => {
-      if (!this.leaving.has(lock)) void this.leave(lock);
+      const resting = this.leaving.get(lock);
+      if (resting === undefined) void this.leave(lock);
+      else resting.resolve();
     };
     const reply = await this.connection.run(ACQUIRE, [...lockKeys(lock), ...args], onLate);
     if (typeof reply === 'number') return reply;
@@ -116,9 +120,14 @@ export class LockCommands {
   async leave(lock: LockOwner): Promise<void> {
     const { clock } = this.options;
     const endMs = clock.nowMs() + this.lockMs;
-    this.leaving.add(lock);
+    let resting = new Deferred();
+    this.leaving.set(lock, resting);
     while (!(await this.tryToLeave(lock)) && !this.isStopping && clock.nowMs() + RETRY_MS < endMs) {
-      await new Promise<void>((resolve) => clock.startTimer(resolve, RETRY_MS));
+      const timer = clock.startTimer(resting.resolve, RETRY_MS);
+      await resting.promise;
+      timer.cancel();
+      resting = new Deferred();
+      this.leaving.set(lock, resting);
     }
     this.leaving.delete(lock);
   }

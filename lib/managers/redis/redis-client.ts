@@ -1,6 +1,6 @@
 /** An argument of a command. */
 type Argument = string | number | Buffer;
-type Listener = (...args: never[]) => void;
+type Listener = (...args: unknown[]) => void;
 
 /**
  * As much of a `Redis` or `Cluster` of ioredis as is used. Told by its shape, so that an application without that package
@@ -25,7 +25,7 @@ export interface RedisClient {
   disconnect(reconnect?: boolean): void;
   on(event: string, listener: Listener): unknown;
   once(event: string, listener: Listener): unknown;
-  off(event: string, listener: Listener): unknown;
+  removeListener(event: string, listener: Listener): unknown;
 }
 
 /** A client of one server. */

@@ -20,6 +20,8 @@ export interface RedisClientsEvents {
 }
 
 const LONGEST_RECONNECT_MS = 1_000;
+/** As many times the bound of one call is what the start may take. */
+const START_CALLS = 5;
 /** How long a connection may take to say goodbye, in milliseconds. */
 const DISCONNECT_MS = 100;
 
@@ -47,6 +49,11 @@ export class RedisClients {
     return this.client;
   }
 
+  /** Connecting takes several calls, at a time when everything starts. */
+  private get startTimeoutMs(): number {
+    return START_CALLS * this.options.commandTimeoutMs;
+  }
+
   get isReady(): boolean {
     return this.client?.status === 'ready';
   }
@@ -68,7 +75,7 @@ export class RedisClients {
   /**
    * Connects both and subscribes to `channel`.
    *
-   * @throws {StateStoreUnavailableError} when that takes longer than `commandTimeout`, or is refused.
+   * @throws {StateStoreUnavailableError} when that takes longer than five times `commandTimeout`, or is refused.
    * @throws {InvalidStateOptionsError} when the client is none, or the package ioredis is missing.
    */
   async open(channel: string, onMessage: (message: Buffer) => void): Promise<void> {
@@ -79,8 +86,7 @@ export class RedisClients {
     this.on(subscriber, 'error', (error: Error) => (this.lastError = error));
     this.on(subscriber, 'messageBuffer', (_channel: Buffer, message: Buffer) => onMessage(message));
     try {
-      await this.inTime(Promise.all([connect(this.client), connect(subscriber)]));
-      await this.inTime(subscriber.subscribe(channel));
+      await this.inTime(this.start(this.client, subscriber, channel));
     } catch (error) {
       await this.close();
       throw this.startFailure(error);
@@ -100,6 +106,11 @@ export class RedisClients {
     for (const undo of this.undo.splice(0)) undo();
     // A connection attempt that is under way may still complain, with nobody left to hear it.
     for (const client of own) client?.on('error', () => undefined);
+  }
+
+  private async start(client: RedisClient, subscriber: RedisClient, channel: string): Promise<void> {
+    await Promise.all([connect(client), connect(subscriber)]);
+    await subscriber.subscribe(channel);
   }
 
   private async create(): Promise<RedisClient> {
@@ -163,14 +174,16 @@ export class RedisClients {
   }
 
   private on(client: RedisClient, event: string, listener: (...args: never[]) => void): void {
-    client.on(event, listener);
-    this.undo.push(() => client.off(event, listener));
+    // What a listener gets depends on the event.
+    const untyped = listener as (...args: unknown[]) => void;
+    client.on(event, untyped);
+    this.undo.push(() => client.removeListener(event, untyped));
   }
 
   private inTime<T>(work: Promise<T>): Promise<T> {
-    const { clock, commandTimeoutMs } = this.options;
+    const { clock } = this.options;
     return new Promise((resolve, reject) => {
-      const timer = clock.startTimer(() => reject(this.lastError), commandTimeoutMs);
+      const timer = clock.startTimer(() => reject(this.lastError), this.startTimeoutMs);
       work.then(resolve, reject).finally(() => timer.cancel());
     });
   }
@@ -184,7 +197,8 @@ export class RedisClients {
     const { message } = (cause ?? {}) as { message?: unknown };
     const why = typeof message === 'string' ? `: ${message}` : '';
     return new StateStoreUnavailableError(
-      `Redis ${where} could not be used within ${options.commandTimeoutMs} ms${why}. Is it running, and may this user connect and subscribe?`,
+      `Redis ${where} could not be used within ${this.startTimeoutMs} ms (five times \`redis.commandTimeout\`)${why}. ` +
+        'Is it running, and may this user connect and subscribe?',
       { cause },
     );
   }
