@@ -23,15 +23,32 @@ export interface MemoryStateOptions {
 
 /** Settings of the redis manager. */
 export interface RedisStateOptions {
-  /** Where the server is. Environment: `STATE_REDIS_URL`, then `REDIS_URL`. Configured without a `mode`, it selects redis. */
+  /**
+   * Where the server is; with credentials and database, `rediss://` for TLS. Configured without a `mode`, it selects
+   * redis. Environment: `STATE_REDIS_URL`, then `REDIS_URL`.
+   */
   url?: string;
-  /** A ready ioredis `Redis` or `Cluster`; it is never closed by the library. */
+  /**
+   * A `Redis` or `Cluster` of ioredis 6, for Sentinel, a cluster, or a connection you have anyway. Wins over `url`. It is
+   * never closed by the library; a second one, for messages, is duplicated from it.
+   */
   client?: object;
-  /** What every key starts with. Environment: `STATE_REDIS_KEY_PREFIX`. @default 'state:' */
+  /** What every key and channel starts with: one for each application on a server. Environment: `STATE_REDIS_KEY_PREFIX`. @default 'state:' */
   keyPrefix?: string;
-  /** How long lock and state stay in this process between turns; 0 is off. Environment: `STATE_REDIS_LEASE_HOLD`. @default 0 */
+  /**
+   * How long lock and states stay in this process between turns; 0 is off. Turns that follow each other here then take no
+   * round trip, and are acknowledged before they are stored: a crash loses at most this much of them, and other processes
+   * read what was before. Environment: `STATE_REDIS_LEASE_HOLD`.
+   *
+   * @default 0
+   */
   leaseHold?: Duration;
-  /** Bound of every call to the server. Environment: `STATE_REDIS_COMMAND_TIMEOUT`. @default '2s' */
+  /**
+   * Bound of every call to the server, after which it counts as away; start-up may take five times as long. Environment:
+   * `STATE_REDIS_COMMAND_TIMEOUT`.
+   *
+   * @default '2s'
+   */
   commandTimeout?: Duration;
 }
 

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe } from '@jest/globals';
 import { RecordedLogs } from '../support/manager-logs.js';
+import { contentionSuite } from './contention.suite.js';
 import { deleteSuite } from './delete.suite.js';
 import { deploysSuite } from './deploys.suite.js';
 import { eventsSuite } from './events.suite.js';
@@ -20,6 +21,7 @@ import { waitingSuite } from './waiting.suite.js';
 
 const SUITES = [
   exclusiveSuite,
+  contentionSuite,
   transactionsSuite,
   readsSuite,
   expirationSuite,

@@ -16,7 +16,7 @@ beforeAll(async () => {
     RedisServer.start({
       users: [
         'user default off',
-        `user app on >${PASSWORD} ~state:* &state:* +@all -@admin -@dangerous -config +info`,
+        `user app on >${PASSWORD} ~state:* &state:* +@read +@write +@scripting +@pubsub +@connection +info`,
       ],
     }),
     RedisCluster.start(),

@@ -292,6 +292,8 @@ describe('what is in Redis', () => {
   it('is named by a hash of the ident, in one slot, and nothing of it is the ident', async () => {
     const [holder, waiter] = [await open(), await open()];
     const token = new StateToken(`secret-${newIdent()}`, CounterState);
+    const hashes: string[] = [];
+    holder.events$.subscribe(({ identHash }) => hashes.push(identHash));
     await holder.modifyState(token, (counter) => counter.increment());
     const turn = await holder.openTurn(token.ident);
     const call = waiter.modifyState(token, (counter) => counter.increment());
@@ -304,6 +306,8 @@ describe('what is in Redis', () => {
       'state:{…}:wait',
     ]);
     expect(new Set(keys.map((key) => /\{.*\}/.exec(key)?.[0])).size).toBe(1);
+    // Who has a line of a log finds the keys it is about.
+    expect(keys[0]).toContain(`{${hashes[0]}`);
     expect(JSON.stringify([keys, await redis.hgetall(keys[0] as string)])).not.toContain('secret-');
     await turn.rollback();
     await call;

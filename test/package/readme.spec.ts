@@ -73,8 +73,9 @@ describe('the README', () => {
       'npm install nestjs-state @nestjs/config @nestjs/schedule',
       'npm ci && npm start',
       'npm ci && npm test',
+      'npm install ioredis',
     ]);
-    expect(Object.keys(scripts)).toEqual(expect.arrayContaining(['start', 'test']));
+    expect(Object.keys(scripts)).toEqual(expect.arrayContaining(['start', 'start:cluster', 'test']));
   });
 
   it('names every option with its environment keys and its default', () => {
