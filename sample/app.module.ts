@@ -3,11 +3,12 @@ import { StateModule } from 'nestjs-state';
 import { CounterController } from './counter.controller.js';
 import { CounterGateway } from './counter.gateway.js';
 import { CounterView } from './counter.view.js';
+import { LiveGateway } from './live.gateway.js';
 import { PageController } from './page.controller.js';
 
 @Module({
   imports: [StateModule.forRoot()],
   controllers: [CounterController, PageController],
-  providers: [CounterGateway, CounterView],
+  providers: [CounterGateway, CounterView, LiveGateway],
 })
 export class AppModule {}

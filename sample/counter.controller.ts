@@ -1,7 +1,8 @@
-import { Controller, Get, Post } from '@nestjs/common';
+import { Controller, Get, Post, UseInterceptors } from '@nestjs/common';
 import { InjectState, StateIdent } from 'nestjs-state';
 import { CounterState } from './counter.state.js';
 import { CounterView, type CounterAnswer } from './counter.view.js';
+import { LiveInterceptor } from './live.interceptor.js';
 
 @Controller('counter')
 export class CounterController {
@@ -13,6 +14,7 @@ export class CounterController {
   }
 
   @Post('increment')
+  @UseInterceptors(LiveInterceptor)
   increment(@InjectState() counter: CounterState, @StateIdent() token: string): CounterAnswer {
     counter.increment();
     return this.view.answer(counter, token);

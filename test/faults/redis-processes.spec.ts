@@ -177,7 +177,9 @@ describe('the turns of one ident that four processes want', () => {
   it('are shared fairly: no process gets less than half of its share in ten seconds', async () => {
     const ident = `ident-${randomUUID()}`;
     const running = await startWorkers(PROCESSES);
-    const runs = running.map((worker) => worker.run({ tasks: TASKS, idents: [ident], keepsEntries: false }));
+    const runs = running.map((worker) =>
+      worker.run({ tasks: TASKS, idents: [ident], keepsEntries: false, reportsLast: true }),
+    );
     await delay(10_000);
     await Promise.all(running.map((worker) => worker.stop()));
     await Promise.all(runs);
@@ -215,7 +217,9 @@ interface Waits {
 async function waitsOf(running: readonly RedisWorker[]): Promise<Waits> {
   const ident = `ident-${randomUUID()}`;
   await Promise.all(
-    running.map((worker) => worker.run({ tasks: 10, idents: [ident], turns: 30, keepsEntries: false })),
+    running.map((worker) =>
+      worker.run({ tasks: 10, idents: [ident], turns: 30, keepsEntries: false, reportsLast: true }),
+    ),
   );
   const records = running
     .flatMap(({ records: own }, number) => own.map((record) => ({ ...record, number })))

@@ -46,11 +46,11 @@ async function takeTurn(ident, id, workMs, keepsEntries) {
 
 let isStopping = false;
 
-async function runTask(task, { idents, turns, workMs = 0, restMs = 0, keepsEntries = true }) {
+async function runTask(task, { idents, turns, workMs = 0, restMs = 0, keepsEntries = true }, report) {
   for (let number = 0; number < turns && !isStopping; number += 1) {
     const ident = idents[Math.floor(Math.random() * idents.length)];
     const record = await takeTurn(ident, `${name}/${task}/${number}`, workMs, keepsEntries);
-    process.send({ type: 'turn', record });
+    report(record);
     // A server that is away answers at once: nobody gains from asking again in the same moment.
     if (record.outcome !== 'stored') await delay(50);
     else if (restMs > 0) await delay(restMs);
@@ -58,8 +58,13 @@ async function runTask(task, { idents, turns, workMs = 0, restMs = 0, keepsEntri
 }
 
 const commands = {
-  async run({ tasks, ...what }) {
-    await Promise.all(Array.from({ length: tasks }, (_, task) => runTask(task, what)));
+  async run({ tasks, reportsLast = false, ...what }) {
+    const records = [];
+    const report = reportsLast
+      ? (record) => records.push(record)
+      : (record) => process.send({ type: 'turns', records: [record] });
+    await Promise.all(Array.from({ length: tasks }, (_, task) => runTask(task, what, report)));
+    process.send({ type: 'turns', records });
   },
   async stop() {
     isStopping = true;

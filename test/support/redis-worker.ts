@@ -30,6 +30,8 @@ export interface WorkerRun {
   readonly restMs?: number;
   /** Keep the id of each turn in the state. @default true */
   readonly keepsEntries?: boolean;
+  /** Report the turns when all are done, so that reporting takes no time from them. @default false */
+  readonly reportsLast?: boolean;
 }
 
 export interface Ledger {
@@ -39,7 +41,7 @@ export interface Ledger {
 
 type Message =
   | { type: 'ready' }
-  | { type: 'turn'; record: TurnRecord }
+  | { type: 'turns'; records: readonly TurnRecord[] }
   | { type: 'answer'; id: number; result?: unknown; failure?: string };
 
 /** An application in a process of its own, on the same Redis as others. Needs the built package. */
@@ -55,7 +57,7 @@ export class RedisWorker implements AsyncDisposable {
     for (const stream of [child.stdout, child.stderr])
       stream?.on('data', (chunk: Buffer) => (this.output += chunk.toString()));
     child.on('message', (message: Message) => {
-      if (message.type === 'turn') this.records.push(message.record);
+      if (message.type === 'turns') for (const record of message.records) this.records.push(record);
       else if (message.type === 'answer') this.answers.get(message.id)?.(message);
     });
     void this.answerWhenEnded();

@@ -58,6 +58,7 @@ export class LockCommands {
   private readonly lockedStatesMs: number;
   /** Those who are leaving, and what ends their rest between two tries. */
   private readonly leaving = new Map<LockOwner, Deferred>();
+  private readonly departures = new Set<Promise<void>>();
   private isStopping = false;
 
   constructor(
@@ -117,19 +118,16 @@ export class LockCommands {
    * Gives back what `lock` may have, the lock or a place on the wait list. Never rejects: it is tried until the lock
    * must have run out by itself.
    */
-  async leave(lock: LockOwner): Promise<void> {
-    const { clock } = this.options;
-    const endMs = clock.nowMs() + this.lockMs;
-    let resting = new Deferred();
-    this.leaving.set(lock, resting);
-    while (!(await this.tryToLeave(lock)) && !this.isStopping && clock.nowMs() + RETRY_MS < endMs) {
-      const timer = clock.startTimer(resting.resolve, RETRY_MS);
-      await resting.promise;
-      timer.cancel();
-      resting = new Deferred();
-      this.leaving.set(lock, resting);
-    }
-    this.leaving.delete(lock);
+  leave(lock: LockOwner): Promise<void> {
+    const left = this.leaveInTime(lock);
+    this.departures.add(left);
+    void left.finally(() => this.departures.delete(left));
+    return left;
+  }
+
+  /** Settles when nobody is leaving any more. */
+  async whenAllLeft(): Promise<void> {
+    while (this.departures.size > 0) await Promise.all(this.departures);
   }
 
   /** Reads one state without the lock. */
@@ -146,6 +144,21 @@ export class LockCommands {
   /** From here on nothing is tried again. */
   stop(): void {
     this.isStopping = true;
+  }
+
+  private async leaveInTime(lock: LockOwner): Promise<void> {
+    const { clock } = this.options;
+    const endMs = clock.nowMs() + this.lockMs;
+    let resting = new Deferred();
+    this.leaving.set(lock, resting);
+    while (!(await this.tryToLeave(lock)) && !this.isStopping && clock.nowMs() + RETRY_MS < endMs) {
+      const timer = clock.startTimer(resting.resolve, RETRY_MS);
+      await resting.promise;
+      timer.cancel();
+      resting = new Deferred();
+      this.leaving.set(lock, resting);
+    }
+    this.leaving.delete(lock);
   }
 
   private async tryToLeave(lock: LockOwner): Promise<boolean> {

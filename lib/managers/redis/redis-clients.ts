@@ -35,6 +35,7 @@ export class RedisClients {
   private readonly logger = new Logger('StateManager');
   private client: RedisClient | undefined;
   private subscriber: RedisClient | undefined;
+  private wasReady = false;
   private isAway = false;
   private isClosing = false;
   private readonly undo: (() => void)[] = [];
@@ -80,6 +81,7 @@ export class RedisClients {
    */
   async open(channel: string, onMessage: (message: Buffer) => void): Promise<void> {
     this.client = this.options.client === undefined ? await this.create() : this.adopt(this.options.client);
+    this.wasReady = this.isReady;
     this.listen(this.client);
     const subscriber = this.duplicate(this.client);
     this.subscriber = subscriber;
@@ -152,6 +154,7 @@ export class RedisClients {
     this.on(client, 'ready', () => {
       if (this.isAway) this.logger.log('Redis is back.');
       this.isAway = false;
+      this.wasReady = true;
       this.events.onReady();
     });
     this.on(client, 'close', () => this.lost());
@@ -166,7 +169,8 @@ export class RedisClients {
 
   private lost(): void {
     this.events.onLost();
-    if (this.isAway || this.isClosing) return;
+    // While it starts the error that the start ends in says it all.
+    if (this.isAway || this.isClosing || !this.wasReady) return;
     this.isAway = true;
     this.logger.warn(
       `The connection to Redis is lost${this.lastError === undefined ? '' : `: ${this.lastError.message}`}. Turns fail until it is back.`,

@@ -6,22 +6,18 @@ import { LockExpiredError, type StateError } from '../../state.errors.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
 import { HeldStates, type StatesMade } from './held-states.js';
 import type { IdentKeys } from './redis-keys.js';
-import type { Commit, Grant, LockCommands, LockVerdict } from './lock-commands.js';
+import type { Commit, Grant, LockCommands, LockOwner, LockVerdict } from './lock-commands.js';
+import { LockRequest, type LockRequestHost } from './lock-request.js';
 
-/**
- * `asking` for the lock; `waiting` for it; `held`; `ended`: given up, lost, or never had, though an answer may still be on
- * its way.
- */
-export type HoldPhase = 'asking' | 'waiting' | 'held' | 'ended';
+/** The lock is `requested`; `held`; `ended`: it was given up, lost, or never had. */
+export type HoldPhase = 'requested' | 'held' | 'ended';
 
 /** While others wait, one process goes on for this long, in milliseconds, before it hands the lock over … */
 const SLICE_MS = 5;
 /** … or for this many turns. */
 const SLICE_TURNS = 256;
-/** The longest time between two looks at a lock that is waited for, in milliseconds. */
-const LONGEST_RETRY_MS = 1_000;
-/** The most by which a look is put off, so that those who wait for one lock do not all look at once. */
-const RETRY_JITTER_MS = 20;
+/** How long to rest before what was acknowledged is stored again, in milliseconds. */
+const RETRY_MS = 20;
 
 /** What a hold needs of its manager. */
 export interface HoldHost {
@@ -78,27 +74,24 @@ interface Batch extends Commit {
  * Guarantee: the server writes only for the owner of the lock, and this owner id is used once; however the hold ends,
  * the lock is given up or known to be lost.
  */
-export class RedisHold implements DeadlineNode {
+export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   // Where it stands in the queue of the renewals.
   previous: DeadlineNode | undefined = undefined;
   next: DeadlineNode | undefined = undefined;
   deadlineMs = 0;
 
-  phase: HoldPhase = 'asking';
+  phase: HoldPhase = 'requested';
   /** Who the server takes this for: {@link id}, until the lock is got under a longer one. */
   owner: string;
-  /** Settles with the answer to the first question. */
-  asked!: Promise<void>;
+  /** How the lock is come by. */
+  request!: LockRequest;
   /** When this process believes the lock to be its own no longer. */
   leaseUntilMs = 0;
 
   private states!: HeldStates;
   /** What readers of this process may see while turns are acknowledged before they are stored. */
   private acknowledgedStates: HeldStates | undefined;
-  private handedEarly: Grant | undefined;
-  private granted: Deferred | undefined;
   private gone: Deferred | undefined;
-  private stopRetrying: (() => void) | undefined;
   private user: ManagedTurn | undefined;
   /** When a turn ended, or somebody of this process read: the window of the states counts from then. */
   private usedAtMs = 0;
@@ -125,22 +118,19 @@ export class RedisHold implements DeadlineNode {
 
   /** Asks for the lock; without `canWait` the hold has ended when the lock is not free. */
   ask(canWait: boolean): void {
-    const { host } = this;
-    const askedAtMs = host.clock.nowMs();
-    this.asked = host.commands.acquire(this, canWait ? 'first' : 'no').then(
-      (reply) => this.answered(reply, askedAtMs, canWait),
-      (error: unknown) => {
-        this.end();
-        if (!host.commands.wasNeverSent(error)) this.giveBack();
-        throw error;
-      },
-    );
-    this.asked.catch(() => undefined);
+    this.request = new LockRequest(this, this, canWait);
   }
 
-  /** Settles when the lock has come; for who finds the hold `waiting`. */
-  whenGranted(): Promise<void> {
-    return (this.granted ??= new Deferred()).promise;
+  get clock(): Clock {
+    return this.host.clock;
+  }
+
+  get commands(): LockCommands {
+    return this.host.commands;
+  }
+
+  get lockExpirationMs(): number {
+    return this.host.lockExpirationMs;
   }
 
   /** Settles when the next hold can be opened. */
@@ -197,6 +187,22 @@ export class RedisHold implements DeadlineNode {
     return this.cover(turn, made);
   }
 
+  /** The lock has come. */
+  granted({ owner, fields }: Grant, untilMs: number): void {
+    this.phase = 'held';
+    this.owner = owner;
+    this.states = HeldStates.load(fields, this.host.codec);
+    this.leaseUntilMs = untilMs;
+    this.host.held(this);
+    // Its caller may have left in the tick in which the lock came.
+    if (!this.host.isClaimed(this.ident)) this.goOn();
+  }
+
+  /** The lock is not to be had. */
+  refused(): void {
+    this.end();
+  }
+
   /** The turn that used the lock has ended, or a caller that waited for it has left. */
   release(turn: ManagedTurn): void {
     if (this.user === turn) {
@@ -204,15 +210,7 @@ export class RedisHold implements DeadlineNode {
       this.usedAtMs = this.host.clock.nowMs();
     }
     if (this.phase === 'held') this.goOn();
-    else if (this.phase !== 'ended' && !this.host.isClaimed(this.ident)) this.leave();
-  }
-
-  /** The lock was handed over by the process that had it. */
-  handed(grant: Grant): void {
-    if (this.phase === 'asking') this.handedEarly = grant;
-    else if (this.phase === 'waiting')
-      this.hold(grant, this.host.commands.handedLeaseMs, this.host.clock.nowMs());
-    // Held already: it was asked for again at the same moment.
+    else if (this.phase === 'requested' && !this.host.isClaimed(this.ident)) this.leave();
   }
 
   /**
@@ -247,11 +245,6 @@ export class RedisHold implements DeadlineNode {
     const stored = this.cover(undefined, NOTHING_MADE);
     this.goOn();
     return stored;
-  }
-
-  /** Sends away whoever waits for the lock. */
-  cancel(error: StateError): void {
-    this.granted?.reject(error);
   }
 
   /** Prolongs the lock, if it is time. */
@@ -290,65 +283,6 @@ export class RedisHold implements DeadlineNode {
     return this.turns >= SLICE_TURNS || this.host.clock.nowMs() - this.contendedSinceMs >= SLICE_MS;
   }
 
-  private answered(reply: Grant | number, askedAtMs: number, canWait: boolean): void {
-    if (typeof reply !== 'number') {
-      // Everybody has left while the answer was on its way: so has the lock, unless this came too late for that.
-      if (this.phase === 'ended') this.giveBack();
-      else this.hold(reply, this.host.lockExpirationMs, askedAtMs);
-    } else if (this.phase === 'ended') {
-      return;
-    } else if (this.handedEarly !== undefined) {
-      // The message came over the other socket, before this answer.
-      this.hold(this.handedEarly, this.host.commands.handedLeaseMs, askedAtMs);
-    } else if (canWait) {
-      this.phase = 'waiting';
-      this.retryIn(reply);
-    } else {
-      this.end();
-    }
-  }
-
-  private hold({ owner, fields }: Grant, leaseMs: number, sinceMs: number): void {
-    this.stopRetrying?.();
-    this.phase = 'held';
-    this.owner = owner;
-    this.states = HeldStates.load(fields, this.host.codec);
-    this.leaseUntilMs = sinceMs + leaseMs;
-    this.host.held(this);
-    this.granted?.resolve();
-    // Its caller may have left in the tick in which the lock came.
-    if (this.granted !== undefined && !this.host.isClaimed(this.ident)) this.goOn();
-  }
-
-  /** Looks again: for messages that were lost, and holders that have died. */
-  private retryIn(lockMs: number): void {
-    const { clock } = this.host;
-    // A lock without an end was put there by somebody else.
-    const delayMs = lockMs < 0 ? LONGEST_RETRY_MS : Math.min(lockMs + 1, LONGEST_RETRY_MS);
-    const timer = clock.startTimer(() => void this.retry(), delayMs + Math.random() * RETRY_JITTER_MS);
-    this.stopRetrying = () => timer.cancel();
-  }
-
-  private async retry(): Promise<void> {
-    const askedAtMs = this.host.clock.nowMs();
-    let reply: Grant | number;
-    try {
-      reply = await this.host.commands.acquire(this, 'again');
-    } catch (error) {
-      if (this.phase !== 'waiting') return;
-      this.end();
-      this.granted?.reject(error);
-      return;
-    }
-    if (typeof reply === 'number') {
-      if (this.phase === 'waiting') this.retryIn(reply);
-    } else if (this.phase === 'waiting') {
-      this.hold(reply, this.host.lockExpirationMs, askedAtMs);
-    } else if (this.phase === 'ended') {
-      this.giveBack();
-    }
-  }
-
   private cover(turn: ManagedTurn | undefined, made: StatesMade): Promise<void> {
     const stored = new Deferred();
     this.uncovered.push({ turn, made, stored });
@@ -360,8 +294,11 @@ export class RedisHold implements DeadlineNode {
     if (!this.isLive || this.isCommitting) return;
     const isUsed = this.user !== undefined || (this.host.isClaimed(this.ident) && !this.mustYield);
     const isKept = this.host.leaseHoldMs > 0 && !this.isEnding && this.contendedSinceMs === undefined;
-    if (!isUsed && !isKept) this.finish();
-    else if (this.uncovered.length > 0 || (this.isEnding && this.states.isDirty)) this.commitSoon();
+    if (!isUsed && !isKept) {
+      // Whoever queued here may well come back with the answer: then the lock need not go and come back with him.
+      if (this.uncovered.length > 1 && !this.mustYield) void this.commit();
+      else this.finish();
+    } else if (this.uncovered.length > 0 || (this.isEnding && this.states.isDirty)) this.commitSoon();
   }
 
   /** Those who are next in the queue and need no time come into the same commit. */
@@ -396,7 +333,7 @@ export class RedisHold implements DeadlineNode {
     this.leaseUntilMs = sentAtMs + host.lockExpirationMs;
     if (verdict === 'wanted') this.contendedSinceMs ??= host.clock.nowMs();
     this.succeed(batch.turns);
-    this.goOn();
+    host.clock.startImmediate(() => this.goOn());
   }
 
   private finish(): void {
@@ -464,7 +401,7 @@ export class RedisHold implements DeadlineNode {
     this.end();
     this.fail([...batch.turns, ...this.uncovered.splice(0)], error);
     if (user !== undefined) this.host.turnLost(user, error);
-    if (batch.acknowledged === 0) this.giveBack();
+    if (batch.acknowledged === 0) void this.host.commands.leave(this);
     else this.host.underWay(this.store(batch));
   }
 
@@ -476,7 +413,7 @@ export class RedisHold implements DeadlineNode {
         if ((await commands.finish(this, batch)) !== 'lost') return;
         break;
       } catch {
-        await new Promise<void>((resolve) => clock.startTimer(resolve, RETRY_JITTER_MS));
+        await new Promise<void>((resolve) => clock.startTimer(resolve, RETRY_MS));
       }
     }
     this.host.acknowledgedLost(this, batch.acknowledged);
@@ -485,18 +422,10 @@ export class RedisHold implements DeadlineNode {
   /** Nobody of this process waits any longer. */
   private leave(): void {
     this.end();
-    this.giveBack();
-  }
-
-  /** Takes this owner off the wait list, and off the lock if it has it. */
-  private giveBack(): void {
-    const left = this.host.commands.leave(this);
-    this.releasing = left;
-    this.host.underWay(left);
+    void this.request.withdraw();
   }
 
   private end(): void {
-    this.stopRetrying?.();
     if (this.phase === 'ended') return;
     this.phase = 'ended';
     this.user = undefined;

@@ -22,6 +22,7 @@ import type { StateStats } from '../state.manager.js';
 import { ExpirationWatch } from './expiration-watch.js';
 import type { StatesMade } from './held-states.js';
 import { LockCommands } from './lock-commands.js';
+import type { LockRequest } from './lock-request.js';
 import { RedisConnection } from './redis-connection.js';
 import { RedisHold, type HoldHost } from './redis-hold.js';
 import { RedisKeys } from './redis-keys.js';
@@ -224,6 +225,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     this.commands.stop();
     for (const hold of this.holds.values()) hold.endLease();
     while (this.working.size > 0) await Promise.allSettled(this.working);
+    await this.commands.whenAllLeft();
     this.renewer.stop();
     this.leaseEnder.stop();
     this.watch.stop();
@@ -240,14 +242,15 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     try {
       for (;;) {
         const hold = this.holds.get(ident) ?? this.openHold(ident, canWait);
-        if (hold.phase === 'asking') {
-          await hold.asked;
-          if ((hold.phase as RedisHold['phase']) === 'ended') throw this.refused(turn, wait);
-        } else if (hold.phase === 'waiting') {
-          await this.whenGranted(hold, turn, wait);
+        const { request } = hold;
+        if (request.phase === 'asking') {
+          await request.asked;
+          if (hold.phase === 'ended') throw this.refused(turn, wait);
+        } else if (request.phase === 'waiting') {
+          await this.whenGranted(request, turn, wait);
         } else if (hold.tryEnter(turn)) {
           return;
-        } else if ((hold.phase as RedisHold['phase']) === 'held') {
+        } else if (hold.phase === 'held') {
           await hold.whenGone();
         }
       }
@@ -259,7 +262,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   protected override waitingOutside(ident: string): number {
-    return this.holds.get(ident)?.phase === 'waiting' ? 1 : 0;
+    return this.holds.get(ident)?.request.phase === 'waiting' ? 1 : 0;
   }
 
   protected lockReleased(turn: ManagedTurn): void {
@@ -268,7 +271,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   protected override cancelSecuring(): void {
-    for (const hold of this.holds.values()) hold.cancel(new StateManagerClosedError());
+    for (const { request } of this.holds.values()) request.cancel(new StateManagerClosedError());
   }
 
   private openHold(ident: string, canWait: boolean): RedisHold {
@@ -281,7 +284,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   /** Waits for a lock that another process has. */
-  private whenGranted(hold: RedisHold, turn: ManagedTurn, wait: LockWait): Promise<void> {
+  private whenGranted(request: LockRequest, turn: ManagedTurn, wait: LockWait): Promise<void> {
     const { timeoutMs, startMs, signal } = wait;
     const { clock } = this;
     return new Promise((resolve, reject) => {
@@ -301,7 +304,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
         reject(error);
       };
       signal?.addEventListener('abort', abort, { once: true });
-      hold.whenGranted().finally(stop).then(resolve, reject);
+      request.whenGranted().finally(stop).then(resolve, reject);
     });
   }
 
@@ -317,9 +320,9 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     if (wake === undefined) return;
     const hold = this.owners.get(RedisKeys.askedBy(wake.owner));
     if (wake.type === 'wanted') hold?.wanted();
-    else if (hold !== undefined) hold.handed(wake);
+    else if (hold !== undefined) hold.request.handed(wake);
     // Whoever waited has left: the next one's turn.
-    else this.underWay(this.commands.leave({ keys: this.keys.ofHash(wake.hash), owner: wake.owner }));
+    else void this.commands.leave({ keys: this.keys.ofHash(wake.hash), owner: wake.owner });
   }
 
   private renew(hold: RedisHold): void {
