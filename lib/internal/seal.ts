@@ -5,6 +5,8 @@ import { definitionOf } from './state-definition.js';
 
 /** Deeper than any real state, and shallow enough for the stack: what lies below is taken for a circle. */
 const MAX_DEPTH = 1_000;
+/** Deeper than this it takes a look whether a store can follow: each level costs a store some of the stack. */
+const DEEP = 200;
 const IDENTIFIER = /^[\w$]+$/;
 
 /** What {@link seal} made of a value. */
@@ -12,6 +14,8 @@ export interface Sealed<T> {
   readonly value: T;
   /** It holds typed arrays. They cannot be frozen, so every reader has to get its own copy. */
   readonly binary: boolean;
+  /** It is nested so deeply that a store may not be able to follow. */
+  readonly deep: boolean;
 }
 
 export interface SealOptions {
@@ -36,7 +40,8 @@ export interface SealOptions {
 export function seal<T>(value: T, options: SealOptions): Sealed<T> {
   const sealer = new Sealer(options);
   try {
-    return { value: sealer.seal(value, options.base) as T, binary: sealer.binary };
+    const sealed = sealer.seal(value, options.base) as T;
+    return { value: sealed, binary: sealer.binary, deep: sealer.deep };
   } catch (error) {
     throw error instanceof StateSerializationError ? error : sealer.unreadable(error);
   }
@@ -47,6 +52,7 @@ type PathStep = string | number | { entry: unknown };
 
 class Sealer {
   binary = false;
+  deep = false;
   private readonly path: PathStep[] = [];
 
   constructor(private readonly options: SealOptions) {}
@@ -65,6 +71,7 @@ class Sealer {
   seal(value: unknown, base: unknown): unknown {
     if (typeof value === 'function' || typeof value === 'symbol') return this.refuse(`is a ${typeof value}`);
     if (isPrimitive(value) || value === base) return value;
+    if (this.path.length > DEEP) this.deep = true;
     if (this.path.length > MAX_DEPTH) this.refuse(`is circular, or deeper than ${MAX_DEPTH} levels`);
     // A draft is taken for what it looks like now: it dies with its turn.
     if (isDraft(value)) return this.sealObject(value, base, true);

@@ -1,5 +1,6 @@
 import { types } from 'node:util';
 import { Packr } from 'msgpackr';
+import { StateSerializationError } from '../state.errors.js';
 import { seal } from './seal.js';
 import { definitionOf, findDefinition, upgrade, type StateDefinition } from './state-definition.js';
 import type { Snapshot } from './state-draft.js';
@@ -35,11 +36,19 @@ export class StateCodec {
   private readonly packr = new Packr({ moreTypes: true, useRecords: true });
   private readonly fieldNames = new WeakMap<object, readonly string[]>();
 
-  /** The record of a sealed state. Nobody else has the bytes. */
+  /**
+   * The record of a sealed state. Nobody else has the bytes.
+   *
+   * @throws {StateSerializationError} when it is nested too deeply for that, which only a `deep` snapshot can be.
+   */
   encode(definition: StateDefinition, { value }: Snapshot): Buffer {
-    const packed = this.packr.pack([FORMAT, ...this.packState(definition, value)]);
-    // It is a part of a large buffer that would be kept alive with it.
-    return Buffer.from(packed);
+    try {
+      const packed = this.packr.pack([FORMAT, ...this.packState(definition, value)]);
+      // It is a part of a large buffer that would be kept alive with it.
+      return Buffer.from(packed);
+    } catch (cause) {
+      throw tooDeep(definition, cause);
+    }
   }
 
   /**
@@ -54,6 +63,20 @@ export class StateCodec {
     const [, ...packed] = content as unknown[];
     if (packed[0] !== definition.name) throw new Error('it is a record of another class');
     return seal(this.unpackState(definition, packed), { name: definition.name });
+  }
+
+  /**
+   * Whether a `deep` snapshot can be written, and read again.
+   *
+   * @throws {StateSerializationError} when it cannot.
+   */
+  check(definition: StateDefinition, snapshot: Snapshot): void {
+    const record = this.encode(definition, snapshot);
+    try {
+      this.decode(definition, record);
+    } catch (cause) {
+      throw tooDeep(definition, cause);
+    }
   }
 
   private packState(definition: StateDefinition, state: object): PackedState {
@@ -163,6 +186,10 @@ export class StateCodec {
     if (definition === undefined) throw new Error(`it holds a ${name}, and no class of that name is loaded`);
     return this.unpackState(definition, packed);
   }
+}
+
+function tooDeep({ name }: StateDefinition, cause: unknown): StateSerializationError {
+  return new StateSerializationError(name, 'is nested too deeply to be stored.', { cause });
 }
 
 function packTypedArray(array: NodeJS.TypedArray): Map<unknown, unknown> {

@@ -13,6 +13,8 @@ export interface Snapshot {
   readonly value: object;
   /** It holds typed arrays: every reader gets a copy. */
   readonly binary: boolean;
+  /** It is nested so deeply that a store may not be able to follow. */
+  readonly deep: boolean;
 }
 
 /** A new, immutable `new StateClass()`. @throws {StateSerializationError} when its defaults cannot be stored. */

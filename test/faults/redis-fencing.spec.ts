@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import type { Redis } from 'ioredis';
 import { LockExpiredError, StateToken, type StateEvent, type StateModuleOptions } from 'nestjs-state';
 import { failureOf, Gate, newIdent, until, untilWaiting, type OpenManager } from '../conformance/harness.js';
-import { CartState, CounterState } from '../conformance/states.js';
+import { BoxState, CartState, CounterState } from '../conformance/states.js';
 import { RecordedLogs } from '../support/manager-logs.js';
 import { openRedisManager } from '../support/manager-redis.js';
 import { RedisServer } from '../support/redis-server.js';
@@ -244,6 +244,28 @@ describe('turns that share a commit', () => {
     expect(values).toStrictEqual(Array.from({ length: 20 }, (_, index) => index + 1));
     expect(outcomes.filter(({ status }) => status === 'rejected')).toHaveLength(10);
     expect((await manager.getState(token)).count).toBe(20);
+  });
+
+  it('fail alone when what they would store cannot be written, and free the lock', async () => {
+    const manager = await open();
+    const token = await newCounter();
+    let deep: unknown = 'bottom';
+    for (let level = 0; level < 900; level += 1) deep = Object.assign(new BoxState(), { value: deep });
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 10 }, (_, index) =>
+        manager.modifyState(token, async (counter, turn) => {
+          counter.increment();
+          if (index === 4) (await turn.state(BoxState)).value = deep;
+        }),
+      ),
+    );
+
+    expect(outcomes.map(({ status }) => status === 'fulfilled')).toStrictEqual(
+      Array.from({ length: 10 }, (_, index) => index !== 4),
+    );
+    expect((outcomes[4] as PromiseRejectedResult).reason).toMatchObject({ name: 'StateSerializationError' });
+    expect((await manager.getState(token)).count).toBe(9);
+    expect(await manager.modifyState(token, (counter) => counter.count)).toBe(9);
   });
 
   it('are answered without waiting for a slow one behind them', async () => {

@@ -111,8 +111,15 @@ export class HeldStates {
     }
   }
 
-  /** Takes over what a turn has committed. */
+  /**
+   * Takes over what a turn has committed.
+   *
+   * @throws {StateSerializationError} when it cannot be stored; nothing is taken over then.
+   */
   apply({ deleteAll, changed }: TurnChanges): StatesMade {
+    // Whoever is nested too deeply has to learn of it alone, before others share a commit with him.
+    for (const { draft, snapshot } of changed)
+      if (snapshot.deep) this.codec.check(draft.definition, snapshot);
     const deleted = deleteAll ? this.names : [];
     if (deleted.length > 0) {
       this.states.clear();

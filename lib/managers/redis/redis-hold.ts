@@ -4,7 +4,7 @@ import { Deferred } from '../../internal/deferred.js';
 import type { StateCodec } from '../../internal/state-codec.js';
 import { LockExpiredError, type StateError } from '../../state.errors.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
-import { HeldStates, type StatesMade } from './held-states.js';
+import { HeldStates, type StatesMade, type StateWrites } from './held-states.js';
 import type { IdentKeys } from './redis-keys.js';
 import type { Commit, Grant, LockCommands, LockOwner, LockVerdict } from './lock-commands.js';
 import { LockRequest, type LockRequestHost } from './lock-request.js';
@@ -315,6 +315,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   private async commit(): Promise<void> {
     const { host } = this;
     const batch = this.takeBatch(host.expirationMs);
+    if (batch === undefined) return;
     const sentAtMs = host.clock.nowMs();
     this.isCommitting = true;
     let verdict: LockVerdict;
@@ -322,7 +323,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
       verdict = await host.commands.commit(this, batch);
     } catch (error) {
       this.isCommitting = false;
-      this.break(error as StateError, batch);
+      this.silence(error as StateError, batch);
       return;
     }
     this.isCommitting = false;
@@ -340,6 +341,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     const { clock, expirationMs, leaseHoldMs } = this.host;
     const idleMs = leaseHoldMs === 0 || this.turns === 0 ? 0 : clock.nowMs() - this.usedAtMs;
     const batch = this.takeBatch(Math.max(0, expirationMs - idleMs));
+    if (batch === undefined) return;
     this.end();
     this.releasing = this.sendFinish(batch);
     this.host.underWay(this.releasing);
@@ -355,13 +357,22 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
         this.host.released(this);
       }
     } catch (error) {
-      this.break(error as StateError, batch);
+      this.silence(error as StateError, batch);
     }
   }
 
-  private takeBatch(windowMs: number): Batch {
+  /** What the next commit brings; `undefined` when it cannot be written, and the hold has ended with that. */
+  private takeBatch(windowMs: number): Batch | undefined {
     const { states, uncovered: turns, acknowledged } = this;
-    const writes = states.takeWrites();
+    let writes: StateWrites;
+    try {
+      writes = states.takeWrites();
+    } catch (error) {
+      this.break(error as StateError, []);
+      if (acknowledged > 0) this.host.acknowledgedLost(this, acknowledged);
+      void this.host.commands.leave(this);
+      return undefined;
+    }
     this.uncovered = [];
     this.acknowledged = 0;
     this.acknowledgedStates = undefined;
@@ -396,13 +407,17 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   }
 
   /** The store is silent: nobody can go on from what it may or may not have. */
-  private break(error: StateError, batch: Batch): void {
-    const { user } = this;
-    this.end();
-    this.fail([...batch.turns, ...this.uncovered.splice(0)], error);
-    if (user !== undefined) this.host.turnLost(user, error);
+  private silence(error: StateError, batch: Batch): void {
+    this.break(error, batch.turns);
     if (batch.acknowledged === 0) void this.host.commands.leave(this);
     else this.host.underWay(this.store(batch));
+  }
+
+  private break(error: StateError, turns: readonly Uncovered[]): void {
+    const { user } = this;
+    this.end();
+    this.fail([...turns, ...this.uncovered.splice(0)], error);
+    if (user !== undefined) this.host.turnLost(user, error);
   }
 
   /** Stores what has been acknowledged for as long as the lock can still be this process's own. */

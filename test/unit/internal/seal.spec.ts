@@ -41,6 +41,7 @@ describe('seal', () => {
         bytes: new Uint8Array(1),
       },
       binary: true,
+      deep: false,
     });
     expect(seal({ a: 1 }, { name: 'S' }).binary).toBe(false);
   });
