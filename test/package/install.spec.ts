@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ServerProcess } from '../support/process.js';
+import { RedisServer } from '../support/redis-server.js';
 import { OPTIONAL_PEERS, ROOT } from './manifest.js';
 import { pack, run } from './npm.js';
 
@@ -121,4 +122,31 @@ describe.each(RELEASES)('Installed beside Nest $nest', ({ nest, packages, adapte
     },
     60_000,
   );
+
+  it('says what to install when it is to use Redis, and uses it then', async () => {
+    await using redis = await RedisServer.start();
+    const start = (format: string) =>
+      ServerProcess.start(process.execPath, {
+        args: [`${format}/main.js`],
+        cwd: folder,
+        env: { MODE: 'redis', STATE_REDIS_URL: redis.url },
+      });
+    await expect(start('esm')).rejects.toThrow(/npm install ioredis/);
+    await expect(start('cjs')).rejects.toThrow(/npm install ioredis/);
+    await run('npm', ['install', 'ioredis@6', '--no-audit', '--no-fund', '--prefer-offline'], folder);
+
+    const counts: number[] = [];
+    await using esm = await start('esm');
+    await using cjs = await start('cjs');
+    for (const server of [esm, cjs, esm, cjs]) {
+      const response = await fetch(`${server.url}/counter/increment`, {
+        method: 'POST',
+        headers: { 'x-state-token': 'somebody' },
+      });
+      counts.push(((await response.json()) as { count: number }).count);
+    }
+    expect(counts).toEqual([1, 2, 3, 4]);
+    for (const server of [esm, cjs])
+      expect(await server.end('SIGTERM', 5_000)).toEqual({ code: null, signal: 'SIGTERM' });
+  }, 120_000);
 });
