@@ -44,10 +44,10 @@ async function takeTurn(ident, id, workMs, keepsEntries) {
   return record;
 }
 
-let isStopping = false;
+const stopping = new AbortController();
 
 async function runTask(task, { idents, turns, workMs = 0, restMs = 0, keepsEntries = true }, report) {
-  for (let number = 0; number < turns && !isStopping; number += 1) {
+  for (let number = 0; number < turns && !stopping.signal.aborted; number += 1) {
     const ident = idents[Math.floor(Math.random() * idents.length)];
     const record = await takeTurn(ident, `${name}/${task}/${number}`, workMs, keepsEntries);
     report(record);
@@ -67,10 +67,10 @@ const commands = {
     process.send({ type: 'turns', records });
   },
   async stop() {
-    isStopping = true;
+    stopping.abort();
   },
   async close() {
-    isStopping = true;
+    stopping.abort();
     await app.close();
   },
   stats: () => states.stats(),
