@@ -45,6 +45,7 @@ export interface StateTurn extends AsyncDisposable {
    *
    * @throws {StateSerializationError} when a state holds what cannot be stored.
    * @throws {LockExpiredError} when the lock was lost before.
+   * @throws {StateStoreUnavailableError} when the store is silent; whether it was stored is unknown then.
    * @throws {StateManagerClosedError} when the manager was closed before.
    */
   commit(): Promise<void>;
@@ -142,7 +143,8 @@ export abstract class StateManager {
   abstract count(): Promise<number>;
 
   /**
-   * What happens to states, as this process sees it. Hot, without a memory, and never an error: a subscriber that
+   * What happens to states, as this process sees it: on a store that is shared, what its own turns do, and the expiry of
+   * what it was the last to use. Hot, without a memory, and never an error: a subscriber that
    * throws is logged and stays subscribed. Completes at shutdown.
    */
   abstract readonly events$: Observable<StateEvent>;
