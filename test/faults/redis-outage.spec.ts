@@ -265,6 +265,16 @@ describe('starting', () => {
     expect(await clientsOf(server)).toBe(before);
   });
 
+  it('connects a client that waits to be used, and refuses one whose answers it could not read', async () => {
+    const manager = await open({ redis: { client: server.connect({ lazyConnect: true }) } });
+    expect(await increment(manager, new StateToken(newIdent(), CounterState))).toBe(1);
+    const client = server.connect({ stringNumbers: true });
+    expect(await failureOf(open({ redis: { client } }))).toMatchObject({
+      name: 'InvalidStateOptionsError',
+      message: expect.stringContaining('stringNumbers'),
+    });
+  });
+
   it('refuses a client that is none', async () => {
     expect(await failureOf(open({ redis: { client: { get: () => 1 } } }))).toMatchObject({
       name: 'InvalidStateOptionsError',

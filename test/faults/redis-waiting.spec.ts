@@ -234,6 +234,26 @@ describe('a waiter in another process', () => {
   });
 });
 
+describe('shutdown', () => {
+  it('S14: sends away also those whose first question has not been answered yet', async () => {
+    const slow = await RedisProxy.start(server.port);
+    const holder = await open();
+    const waiter = await open({ redis: { url: slow.url } });
+    const { ident } = new StateToken(newIdent(), CounterState);
+    const turn = await holder.openTurn(ident);
+    slow.delayMs = 200;
+    const call = failureOf(waiter.openTurn(ident));
+    const startMs = performance.now();
+    await waiter.onModuleDestroy();
+
+    expect(await call).toMatchObject({ name: 'StateManagerClosedError' });
+    expect(performance.now() - startMs).toBeLessThan(2_000);
+    expect(await server.keys('*:wait')).toStrictEqual([]);
+    await turn.rollback();
+    await slow[Symbol.asyncDispose]();
+  });
+});
+
 describe('a lock that is kept under leaseHold', () => {
   const leased: StateModuleOptions = { redis: { leaseHold: '20s' } };
 

@@ -2,6 +2,12 @@
 type Argument = string | number | Buffer;
 type Listener = (...args: unknown[]) => void;
 
+/** What is asked of how a client was made. */
+export interface RedisClientOptions {
+  readonly keyPrefix?: string | undefined;
+  readonly stringNumbers?: boolean | undefined;
+}
+
 /**
  * As much of a `Redis` or `Cluster` of ioredis as is used. Told by its shape, so that an application without that package
  * compiles against this one.
@@ -10,7 +16,7 @@ export interface RedisClient {
   /** `ready` when commands are sent at once. */
   readonly status: string;
   readonly isCluster?: boolean;
-  readonly options: { readonly keyPrefix?: string | undefined };
+  readonly options: RedisClientOptions & { readonly redisOptions?: RedisClientOptions | undefined };
   callBuffer(command: string, ...args: Argument[]): Promise<unknown>;
   exists(key: string): Promise<number>;
   scan(

@@ -132,10 +132,14 @@ export class RedisClients {
   }
 
   private adopt(client: object): RedisClient {
-    const { callBuffer, duplicate, status } = client as Partial<RedisServerClient>;
-    if (typeof callBuffer === 'function' && typeof duplicate === 'function' && typeof status === 'string')
-      return client as RedisClient;
-    throw new InvalidStateOptionsError(['redis.client: it is no Redis or Cluster of ioredis.']);
+    const { callBuffer, duplicate, status, options } = client as Partial<RedisServerClient>;
+    if (typeof callBuffer !== 'function' || typeof duplicate !== 'function' || typeof status !== 'string')
+      throw new InvalidStateOptionsError(['redis.client: it is no Redis or Cluster of ioredis.']);
+    if (options?.stringNumbers === true || options?.redisOptions?.stringNumbers === true)
+      throw new InvalidStateOptionsError([
+        'redis.client: `stringNumbers` must be off, answers are told by them.',
+      ]);
+    return client as RedisClient;
   }
 
   private duplicate(client: RedisClient): RedisClient {

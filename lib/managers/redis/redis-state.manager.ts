@@ -241,6 +241,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     const canWait = wait.timeoutMs > 0 && this.options.maxWaiters > 0;
     try {
       for (;;) {
+        // Whoever comes to wait when all who waited have been sent away would wait for the end of the drain.
+        if (this.lifecycle !== 'open') throw new StateManagerClosedError();
         const hold = this.holds.get(ident) ?? this.openHold(ident, canWait);
         const { request } = hold;
         if (request.phase === 'asking') {
