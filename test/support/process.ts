@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { get } from 'node:http';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -131,13 +132,13 @@ export async function freePort(): Promise<number> {
 
 /** Whether `url` answers, whatever it says. */
 export function answers(url: string): Promise<boolean> {
-  return fetch(url).then(
-    async (response) => {
-      await response.arrayBuffer();
-      return true;
-    },
-    () => false,
-  );
+  return new Promise((resolve) => {
+    // A connection of its own: one that is kept and asked again and again would keep a server from closing.
+    const request = get(url, { agent: false }, (response) => {
+      response.resume().once('close', () => resolve(true));
+    });
+    request.once('error', () => resolve(false));
+  });
 }
 
 /** This process's environment without what would configure the library or the test runner in a child. */

@@ -12,7 +12,7 @@ export const title = 'Expiration: a touch, and a wake with 1 % due';
 
 export async function run({ isQuick }) {
   const sizes = isQuick ? [10_000, 100_000] : [10_000, 100_000, 1_000_000];
-  const rounds = isQuick ? 2 : 5;
+  const rounds = isQuick ? 2 : 4;
   const tables = [];
   const goals = [];
   for (const size of sizes) {
