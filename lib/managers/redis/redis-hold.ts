@@ -13,7 +13,7 @@ import { LockRequest, type LockRequestHost } from './lock-request.js';
 export type HoldPhase = 'requested' | 'held' | 'ended';
 
 /** While others wait, one process goes on for this long, in milliseconds, before it hands the lock over … */
-const SLICE_MS = 5;
+const SLICE_MS = 3;
 /** … or for this many turns. */
 const SLICE_TURNS = 256;
 /** How long to rest before what was acknowledged is stored again, in milliseconds. */
@@ -97,7 +97,9 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   private usedAtMs = 0;
   private uncovered: Uncovered[] = [];
   private isCommitting = false;
-  private isCommitDue = false;
+  private isSettling = false;
+  /** Turns have queued for it here. */
+  private isShared = false;
   private isRenewing = false;
   private isEnding = false;
   private contendedSinceMs: number | undefined;
@@ -289,27 +291,41 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     return stored.promise;
   }
 
-  /** Does what is to be done next with a lock that is held: nothing, a commit, or giving it up. */
+  /** Sees to a lock that is held, now that something has changed: it is used, kept, committed or given up. */
   private goOn(): void {
     if (!this.isLive || this.isCommitting) return;
-    const isUsed = this.user !== undefined || (this.host.isClaimed(this.ident) && !this.mustYield);
-    const isKept = this.host.leaseHoldMs > 0 && !this.isEnding && this.contendedSinceMs === undefined;
-    if (!isUsed && !isKept) {
-      // Whoever queued here may well come back with the answer: then the lock need not go and come back with him.
-      if (this.uncovered.length > 1 && !this.mustYield) void this.commit();
-      else this.finish();
-    } else if (this.uncovered.length > 0 || (this.isEnding && this.states.isDirty)) this.commitSoon();
+    if (this.uncovered.length > 1) this.isShared = true;
+    if (this.isWanted) {
+      if (this.hasNews) this.settleSoon();
+    } else if (this.isShared && !this.mustYield) {
+      // Whoever queued here may well come back with his answer: then the lock need not go and come back with him.
+      this.settleSoon();
+    } else {
+      this.finish();
+    }
   }
 
-  /** Those who are next in the queue and need no time come into the same commit. */
-  private commitSoon(): void {
-    if (this.isCommitDue) return;
-    this.isCommitDue = true;
+  /** The same at the end of the tick: those who are next in the queue and need no time come into the same commit. */
+  private settleSoon(): void {
+    if (this.isSettling) return;
+    this.isSettling = true;
     this.host.clock.startImmediate(() => {
-      this.isCommitDue = false;
-      if (!this.isLive || this.isCommitting || this.uncovered.length + this.acknowledged === 0) return;
-      void this.commit();
+      this.isSettling = false;
+      if (!this.isLive || this.isCommitting) return;
+      if (this.isWanted ? this.hasNews : this.uncovered.length > 1 && !this.mustYield) void this.commit();
+      else if (!this.isWanted) this.finish();
     });
+  }
+
+  /** Whether the lock stays: a turn uses it, or the next one is about to, or it is kept between turns. */
+  private get isWanted(): boolean {
+    if (this.user !== undefined || (this.host.isClaimed(this.ident) && !this.mustYield)) return true;
+    return this.host.leaseHoldMs > 0 && !this.isEnding && this.contendedSinceMs === undefined;
+  }
+
+  /** Whether somebody waits for a commit, or what was acknowledged has to be stored by now. */
+  private get hasNews(): boolean {
+    return this.uncovered.length > 0 || (this.isEnding && this.states.isDirty);
   }
 
   private async commit(): Promise<void> {
