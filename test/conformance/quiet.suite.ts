@@ -14,7 +14,7 @@ export function quietSuite(harness: ConformanceHarness): void {
       const events: StateEvent[] = [];
       const failures: unknown[] = [];
       const manager = await harness.open({
-        expiration: 150,
+        expiration: 700,
         maxHold: 100,
         lockWarningThreshold: 20,
         maxWaiters: 1,
@@ -44,7 +44,7 @@ export function quietSuite(harness: ConformanceHarness): void {
       await manager.modifyState(token, (box) => void (box.value = 2));
       await manager.deleteState(ident);
       await manager.modifyState(token.withClass(CounterState), (counter) => counter.increment());
-      await harness.advance(400);
+      await harness.advance(1_000);
       const last = await manager.openTurn(ident);
       (await last.state(BoxState)).value = 3;
       const closing = manager.onModuleDestroy();

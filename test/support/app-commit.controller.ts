@@ -38,7 +38,8 @@ export const closedStreams = new Set<string>();
 /** How often `retry` was called, by ident. */
 export const attempts = new Map<string, number>();
 
-const TIMEOUT_MS = 30;
+/** Long enough for an attempt that need not wait, also on a busy machine with a store in another process. */
+const TIMEOUT_MS = 150;
 
 @Injectable()
 class OuterTimeout implements NestInterceptor {
