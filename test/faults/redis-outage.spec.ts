@@ -141,8 +141,9 @@ describe('a server that is away', () => {
     await untilBack(manager);
     await delay(200);
 
-    // The first hundred were sent before anybody knew. Their locks were given back.
-    expect(await server.commandCalls('evalsha')).toBeLessThan(350);
+    // Of a thousand the first hundred were sent before anybody knew, and their locks given back, each of them at most
+    // once more because the server had to be told the script.
+    expect(await server.commandCalls('evalsha')).toBeLessThan(500);
     expect(await server.keys('*:lock')).toStrictEqual([]);
     expect(await manager.count()).toBe(1);
   });
