@@ -42,6 +42,21 @@ async function newCounter(): Promise<StateToken<CounterState>> {
   return new StateToken(newIdent(), CounterState);
 }
 
+/** Two managers that wait for each other count in one place. */
+async function expectOneCounter(manager: OpenManager, other: OpenManager): Promise<void> {
+  const token = await newCounter();
+  await Promise.all(
+    [manager, other, manager, other].map((each) =>
+      each.modifyState(token, async (counter) => {
+        await delay(2);
+        counter.increment();
+      }),
+    ),
+  );
+  expect((await other.getState(token)).count).toBe(4);
+  expect(await manager.count()).toBe(1);
+}
+
 /** How many scripts the server has run. */
 async function scripts(): Promise<number> {
   return (await server.commandCalls('evalsha')) + (await server.commandCalls('eval'));
@@ -339,17 +354,7 @@ describe('what is in Redis', () => {
     for (const keyPrefix of ['app:', '{app}:', 'a*[b]?:']) {
       const manager = await open({ redis: { keyPrefix } });
       const other = await open({ redis: { keyPrefix } });
-      const token = await newCounter();
-      await Promise.all(
-        [manager, other, manager, other].map((each) =>
-          each.modifyState(token, async (counter) => {
-            await delay(2);
-            counter.increment();
-          }),
-        ),
-      );
-      expect((await other.getState(token)).count).toBe(4);
-      expect(await manager.count()).toBe(1);
+      await expectOneCounter(manager, other);
       expect((await server.keys()).every((key) => key.startsWith(keyPrefix))).toBe(true);
       await server.flush();
     }
@@ -358,18 +363,7 @@ describe('what is in Redis', () => {
   it('is under the prefix of the client too, if that has one', async () => {
     const client = server.connect({ keyPrefix: 'outer:' });
     const [manager, other] = [await open({ redis: { client } }), await open({ redis: { client } })];
-    const token = await newCounter();
-    await Promise.all(
-      [manager, other, manager, other].map((each) =>
-        each.modifyState(token, async (counter) => {
-          await delay(2);
-          counter.increment();
-        }),
-      ),
-    );
-
-    expect((await other.getState(token)).count).toBe(4);
-    expect(await manager.count()).toBe(1);
+    await expectOneCounter(manager, other);
     expect(await server.keys()).toStrictEqual([expect.stringMatching(/^outer:state:\{/)]);
   });
 
