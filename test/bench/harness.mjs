@@ -45,6 +45,9 @@ export class LostUpdateError extends Error {
 export async function compare(variants, { rounds, ...effortOfEach }) {
   const runs = variants.map((variant) => ({ variant, count: 0, made: 0, rates: [], costs: [] }));
   for (const run of runs) await warmUp(run, effortOfEach);
+  // What lives long is old by now in a process that has run for a while, and old is slower in places: a Map that is old
+  // takes its tables from old space each time it grows or shrinks.
+  globalThis.gc?.();
   // The first round is not counted: code that was compiled for one variant may have to be compiled again for the next.
   for (let round = 0; round <= rounds; round += 1) {
     for (const run of rotated(runs, round)) {
@@ -89,8 +92,7 @@ async function warmUp(run, { warmUpMs, warmUpCount = 0, sliceMs }) {
 }
 
 async function slice(run) {
-  // What one variant leaves behind is not for the next one to clean up. Only what is young: a full collection would also
-  // throw away what the compiler knows of objects that no variant but the next one makes.
+  // What one variant leaves behind is not for the next one to clean up.
   globalThis.gc?.({ type: 'minor' });
   const startCpuMs = cpuMs();
   const startMs = performance.now();
