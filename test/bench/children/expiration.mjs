@@ -1,9 +1,8 @@
 // One way of expiring with its idents, in a heap that nobody else fills.
 import { setTimeout as delay } from 'node:timers/promises';
-import { EXPIRATIONS, MovedClock, WINDOW_MS } from '../peers/expiration.mjs';
+import { EXPIRATIONS, IdleState, MovedClock, WINDOW_MS } from '../peers/expiration.mjs';
 import { childArguments, serve } from '../support/child.mjs';
 import { randomFrom, shuffle } from '../support/figures.mjs';
-import { VisitorState } from '../support/states.mjs';
 
 const [name, size] = childArguments();
 const clock = new MovedClock();
@@ -16,7 +15,7 @@ const idents = Array.from(
   { length: size },
   (_, number) => `visitor-${number.toString(36).padStart(25, '0')}`,
 );
-const states = Array.from({ length: size }, () => Object.freeze(new VisitorState()));
+const states = Array.from({ length: size }, () => Object.freeze(new IdleState()));
 const order = shuffle(
   Array.from({ length: size }, (_, index) => index),
   randomFrom(2),

@@ -6,7 +6,7 @@ import { atLeast, atMost, bytes, count, milliseconds, percent, ratio } from '../
 
 const NAMES = Object.keys(EXPIRATIONS);
 /** So many touches at least take long enough to be measured. */
-const LEAST_TOUCHES = 1_000_000;
+const LEAST_TOUCHES = 500_000;
 
 export const title = 'Expiration: a touch, and a wake with 1 % due';
 

@@ -18,7 +18,7 @@ export const title = 'HTTP: a handler with @InjectState()';
 
 export async function run({ isQuick }) {
   const effort = isQuick
-    ? { rounds: 3, sliceMs: 400, warmUp: 5_100 }
+    ? { rounds: 3, sliceMs: 350, warmUp: 4_200 }
     : { rounds: 7, sliceMs: 1_500, warmUp: 30_000 };
   const tables = [];
   const goals = [];

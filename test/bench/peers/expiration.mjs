@@ -5,9 +5,17 @@ import { LRUCache } from 'lru-cache';
 import TinyQueue from 'tinyqueue';
 import { DeadlineQueue } from '../../../dist/internal/deadline-queue.js';
 import { DeadlineWorker } from '../../../dist/internal/deadline-worker.js';
-import { definitionOf } from '../../../dist/internal/state-definition.js';
+import { defineState } from '../../../dist/internal/state-definition.js';
 import { MemoryEntry } from '../../../dist/managers/memory/memory-entry.js';
-import { VisitorState } from '../support/states.mjs';
+
+/** A state, declared without the framework: a process that has nothing else to do is there sooner. */
+export class IdleState {
+  count = 0;
+  name = 'Ada Lovelace';
+  seenAtMs = 0;
+}
+const IDLE = { cls: IdleState, name: 'idle', version: 1, migrate: undefined };
+defineState(IDLE);
 
 /** Long enough that nothing falls due by itself while touches are measured. */
 export const WINDOW_MS = 3_600_000;
@@ -33,7 +41,6 @@ function ownQueue(clock) {
   const queue = new DeadlineQueue();
   let fire;
   const immediates = [];
-  const definition = definitionOf(VisitorState);
   const timer = { handle: undefined, cancel: () => undefined };
   const worker = new DeadlineWorker(queue, {
     clock: {
@@ -60,7 +67,7 @@ function ownQueue(clock) {
   return {
     add(ident, state) {
       const entry = new MemoryEntry(ident);
-      entry.store(definition, { value: state, binary: false });
+      entry.store(IDLE, { value: state, binary: false });
       entries.set(ident, entry);
       touch(entry);
     },
