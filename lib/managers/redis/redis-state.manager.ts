@@ -203,7 +203,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   /** @internal */
   acknowledgedLost({ ident }: RedisHold, count: number): void {
     this.logger.error(
-      `${count} turns of ident #${hashIdent(ident)} were acknowledged under \`redis.leaseHold\` and are not stored: the ` +
+      `${count} turns of ident #${hashIdent(ident)} were acknowledged under \`redis.leaseHold\` and may not be stored: the ` +
         'lock was lost, or Redis silent, before they could be. Shorten `redis.leaseHold`, or do without it.',
     );
     this.emit('lock-lost', ident, []);
