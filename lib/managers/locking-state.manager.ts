@@ -233,8 +233,13 @@ export abstract class LockingStateManager
   /** Ends a turn whose lock is gone before its time, and says so. */
   protected loseLock(turn: ManagedTurn, error: StateError): void {
     turn.lose(error);
-    this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(turn.ident)}).`);
-    this.emit('lock-lost', turn.ident, []);
+    this.sayLost(turn.ident, error);
+  }
+
+  /** Says that a turn of `ident` is not stored because its lock is gone. */
+  protected sayLost(ident: string, error: StateError): void {
+    this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(ident)}).`);
+    this.emit('lock-lost', ident, []);
   }
 
   private createTurn(ident: string, label: string | undefined, signal?: AbortSignal): ManagedTurn {

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { Logger } from '@nestjs/common';
 import type { Redis } from 'ioredis';
 import { LockExpiredError, StateToken, type StateEvent, type StateModuleOptions } from 'nestjs-state';
 import { failureOf, Gate, newIdent, until, untilWaiting, type OpenManager } from '../conformance/harness.js';
@@ -240,6 +241,32 @@ describe('turns that share a commit', () => {
     for (const { reason } of failures) expect(reason).toBeInstanceOf(LockExpiredError);
     expect((await manager.getState(token)).count).toBe(outcomes.length - failures.length);
     expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0 });
+  });
+
+  it('are all told that the lock is lost, also when the logger throws', async () => {
+    const manager = await open();
+    const token = await newCounter();
+    jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => {
+      throw new Error('The disk of the logs is full.');
+    });
+    const gate = new Gate();
+    const first = manager.modifyState(token, async (counter) => {
+      await gate.opened;
+      counter.increment();
+    });
+    const others = [1, 2, 3, 4].map(() => manager.modifyState(token, (counter) => counter.increment()));
+    await untilWaiting(manager, 4);
+    await redis.del(await keyOf('lock'));
+    gate.open();
+    const outcomes = await Promise.allSettled([first, ...others]);
+    jest.restoreAllMocks();
+
+    for (const outcome of outcomes) {
+      if (outcome.status === 'rejected') expect(outcome.reason).toBeInstanceOf(LockExpiredError);
+    }
+    expect(outcomes[0]).toMatchObject({ status: 'rejected' });
+    expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0 });
+    expect(await manager.modifyState(token, () => 'free')).toBe('free');
   });
 
   it('fail alone when they throw', async () => {

@@ -177,6 +177,21 @@ describe('a server that is away', () => {
     await proxy[Symbol.asyncDispose]();
   });
 
+  it('is not flooded with counts either that nobody waits for when it is back', async () => {
+    const manager = await open({ redis: { commandTimeout: 100 } });
+    await manager.count();
+    const before = await server.commandCalls('scan');
+    await server.kill();
+    for (let round = 0; round < 5; round += 1)
+      await Promise.all(Array.from({ length: 20 }, () => failureOf(manager.count())));
+    await server.restart();
+    await untilBack(manager);
+    await delay(100);
+
+    expect(before).toBeGreaterThan(0);
+    expect(await server.commandCalls('scan')).toBeLessThan(25);
+  });
+
   it('is used again after its scripts and all its keys have gone', async () => {
     const manager = await open();
     const token = new StateToken(newIdent(), CounterState);
@@ -267,8 +282,12 @@ describe('starting', () => {
   });
 
   it('connects a client that waits to be used, and refuses one whose answers it could not read', async () => {
-    const manager = await open({ redis: { client: server.connect({ lazyConnect: true }) } });
+    const lazy = server.connect({ lazyConnect: true });
+    const listeners = lazy.eventNames().map((name) => [name, lazy.listenerCount(name)]);
+    const manager = await open({ redis: { client: lazy } });
     expect(await increment(manager, new StateToken(newIdent(), CounterState))).toBe(1);
+    await manager.onModuleDestroy();
+    expect(lazy.eventNames().map((name) => [name, lazy.listenerCount(name)])).toStrictEqual(listeners);
     const client = server.connect({ stringNumbers: true });
     expect(await failureOf(open({ redis: { client } }))).toMatchObject({
       name: 'InvalidStateOptionsError',

@@ -156,6 +156,21 @@ describe('a waiter in another process', () => {
     expect(waiter.stats()).toMatchObject({ openTurns: 0, waiting: 0 });
   });
 
+  it('may wait for many idents with one signal, and is no leak to Node', async () => {
+    const holder = await open();
+    const idents = Array.from({ length: 15 }, () => newIdent());
+    const turns = await Promise.all(idents.map((ident) => holder.openTurn(ident)));
+    // In a process of its own: what Node warns of is on its console.
+    const worker = await RedisWorker.start('waiter', { mode: 'redis', redis: { url: server.url } });
+    const waiting = worker.waitWithOneSignal(idents, 500);
+    while ((await server.keys('*:wait')).length < idents.length) await delay(5);
+
+    expect(await waiting).toStrictEqual(idents.map(() => 'AbortError'));
+    await worker.close();
+    expect(worker.written).toBe('');
+    await Promise.all(turns.map((turn) => turn.rollback()));
+  });
+
   it('leaves nothing in Redis when it gives up', async () => {
     const [holder, waiter] = [await open(), await open()];
     const token = new StateToken(newIdent(), CounterState);
@@ -250,6 +265,35 @@ describe('shutdown', () => {
     expect(performance.now() - startMs).toBeLessThan(2_000);
     expect(await server.keys('*:wait')).toStrictEqual([]);
     await turn.rollback();
+    await slow[Symbol.asyncDispose]();
+  });
+});
+
+describe('turns that share a commit', () => {
+  it('S14: are stored and answered when shutdown begins while their commit is under way, and the lock is freed', async () => {
+    const slow = await RedisProxy.start(server.port);
+    const manager = await open({ redis: { url: slow.url } });
+    const token = new StateToken(newIdent(), CounterState);
+    await manager.modifyState(token, (counter) => counter.increment());
+    slow.delayMs = 150;
+    let ran = 0;
+    const calls = Array.from({ length: 10 }, () =>
+      manager.modifyState(token, (counter) => {
+        counter.increment();
+        ran += 1;
+        return counter.count;
+      }),
+    );
+    await until(() => ran === 10, 'ten turns');
+    // The end of the tick in which the commit is sent.
+    await delay(20);
+    await manager.onModuleDestroy();
+
+    expect(await Promise.allSettled(calls)).toStrictEqual(
+      calls.map((_, index) => ({ status: 'fulfilled', value: index + 2 })),
+    );
+    expect(await server.keys('*:lock')).toStrictEqual([]);
+    expect((await (await open()).getState(token)).count).toBe(11);
     await slow[Symbol.asyncDispose]();
   });
 });

@@ -73,6 +73,15 @@ const commands = {
     stopping.abort();
     await app.close();
   },
+  /** Waits for the turns of idents that somebody else has, until one signal ends all of it. */
+  async waitWithOneSignal({ idents, waitMs }) {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const calls = idents.map((ident) => states.openTurn(ident, { signal }).catch((error) => error.name));
+    await delay(waitMs);
+    controller.abort();
+    return Promise.all(calls);
+  },
   stats: () => states.stats(),
   async read({ ident }) {
     return states.getState(new StateToken(ident, LedgerState));

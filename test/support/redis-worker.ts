@@ -101,6 +101,11 @@ export class RedisWorker implements AsyncDisposable {
     await this.ended;
   }
 
+  /** What its calls end in that wait for the turns of `idents`, when one signal ends them all after `waitMs`. */
+  waitWithOneSignal(idents: readonly string[], waitMs: number): Promise<readonly string[]> {
+    return this.ask('waitWithOneSignal', { idents, waitMs }) as Promise<readonly string[]>;
+  }
+
   stats(): Promise<StateStats> {
     return this.ask('stats') as Promise<StateStats>;
   }

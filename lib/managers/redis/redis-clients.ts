@@ -213,13 +213,20 @@ export class RedisClients {
 }
 
 /** Resolves when `client` is ready; goes on trying when it is not at once. */
-function connect(client: RedisClient): Promise<void> {
-  if (client.status === 'ready') return Promise.resolve();
+async function connect(client: RedisClient): Promise<void> {
+  if (client.status === 'ready') return;
   const ready = new Deferred();
-  client.once('ready', () => ready.resolve());
-  client.once('end', () => ready.reject(new Error('the client has given up')));
+  const onReady = (): void => ready.resolve();
+  const onEnd = (): void => ready.reject(new Error('the client has given up'));
+  client.once('ready', onReady);
+  client.once('end', onEnd);
   if (client.status === 'wait') client.connect().catch(() => undefined);
-  return ready.promise;
+  try {
+    await ready.promise;
+  } finally {
+    client.removeListener('ready', onReady);
+    client.removeListener('end', onEnd);
+  }
 }
 
 async function disconnect(client: RedisClient | undefined): Promise<void> {

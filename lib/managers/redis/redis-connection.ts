@@ -133,7 +133,7 @@ export class RedisConnection {
   /** Whether there is such a key. @throws {StateStoreUnavailableError} */
   async exists(key: string): Promise<boolean> {
     try {
-      return (await this.inTime(this.clients.main.exists(key))) === 1;
+      return (await this.inTime((client) => client.exists(key), this.clients.main)) === 1;
     } catch (error) {
       throw this.unavailable(error);
     }
@@ -153,7 +153,10 @@ export class RedisConnection {
     do {
       let keys: string[];
       try {
-        [cursor, keys] = await this.inTime(node.scan(cursor, 'MATCH', pattern, 'COUNT', 1_000));
+        [cursor, keys] = await this.inTime(
+          (client) => client.scan(cursor, 'MATCH', pattern, 'COUNT', 1_000),
+          node,
+        );
       } catch (error) {
         throw this.unavailable(error);
       }
@@ -236,13 +239,17 @@ export class RedisConnection {
     call.reject(error);
   }
 
-  private inTime<T>(command: Promise<T>): Promise<T> {
+  /** Sends a command that is no script, if it can be sent now: the client would keep it for later, and many of them. */
+  private inTime<T>(command: (client: RedisClient) => Promise<T>, client: RedisClient): Promise<T> {
+    if (!this.canSend) return Promise.reject(this.clients.lastError);
     return new Promise((resolve, reject) => {
       const timer = this.options.clock.startTimer(
         () => reject(this.clients.lastError),
         this.options.commandTimeoutMs,
       );
-      command.then(resolve, reject).finally(() => timer.cancel());
+      command(client)
+        .then(resolve, reject)
+        .finally(() => timer.cancel());
     });
   }
 

@@ -19,7 +19,7 @@ const SLICE_TURNS = 256;
 /** How long to rest before what was acknowledged is stored again, in milliseconds. */
 const RETRY_MS = 20;
 
-/** What a hold needs of its manager. */
+/** What a hold needs of its manager. What it is told of losses throws nothing: the next one has to hear of his too. */
 export interface HoldHost {
   readonly clock: Clock;
   readonly codec: StateCodec;
@@ -41,7 +41,7 @@ export interface HoldHost {
   /** The lock went, or the store fell silent, while the code of `turn` was running. */
   turnLost(turn: ManagedTurn, error: StateError): void;
   /** The same for turns that had ended well and have not been stored. */
-  commitLost(hold: RedisHold, turn: ManagedTurn | undefined, error: unknown): void;
+  commitLost(hold: RedisHold, turn: ManagedTurn | undefined, error: StateError): void;
   /** Turns that were answered under `leaseHold` are not stored and will not be. */
   acknowledgedLost(hold: RedisHold, count: number): void;
   /** The call must have its end before the store is closed. */
@@ -312,7 +312,8 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     this.host.clock.startImmediate(() => {
       this.isSettling = false;
       if (!this.isLive || this.isCommitting) return;
-      if (this.isWanted ? this.hasNews : this.uncovered.length > 1 && !this.mustYield) void this.commit();
+      if (this.isWanted ? this.hasNews : this.uncovered.length > 1 && !this.mustYield)
+        this.host.underWay(this.commit());
       else if (!this.isWanted) this.finish();
     });
   }
@@ -350,7 +351,9 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     this.leaseUntilMs = sentAtMs + host.lockExpirationMs;
     if (verdict === 'wanted') this.contendedSinceMs ??= host.clock.nowMs();
     this.succeed(batch.turns);
-    host.clock.startImmediate(() => this.goOn());
+    // Whoever shuts down waits for this commit, and has to find the next step under way.
+    if (this.isEnding) this.goOn();
+    else host.clock.startImmediate(() => this.goOn());
   }
 
   private finish(): void {
@@ -403,10 +406,11 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     }
   }
 
-  private fail(turns: readonly Uncovered[], error: unknown): void {
+  private fail(turns: readonly Uncovered[], errorOf: (turn: ManagedTurn | undefined) => StateError): void {
     for (const { turn, stored } of turns) {
-      this.host.commitLost(this, turn, error);
+      const error = errorOf(turn);
       stored.reject(error);
+      this.host.commitLost(this, turn, error);
     }
   }
 
@@ -417,7 +421,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     const acknowledged = (batch?.acknowledged ?? 0) + this.acknowledged;
     this.acknowledged = 0;
     this.end();
-    for (const each of lost) this.fail([each], lockLost(each.turn));
+    this.fail(lost, lockLost);
     if (user !== undefined) this.host.turnLost(user, lockLost(user));
     if (acknowledged > 0) this.host.acknowledgedLost(this, acknowledged);
   }
@@ -432,7 +436,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   private break(error: StateError, turns: readonly Uncovered[]): void {
     const { user } = this;
     this.end();
-    this.fail([...turns, ...this.uncovered.splice(0)], error);
+    this.fail([...turns, ...this.uncovered.splice(0)], () => error);
     if (user !== undefined) this.host.turnLost(user, error);
   }
 

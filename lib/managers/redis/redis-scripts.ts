@@ -34,8 +34,8 @@ const BASE = `local function base(owner) return string.match(owner, '^[^/]+') en
 
 /**
  * Gives up the lock, which is held: the longest waiting process becomes its owner at once and is sent the states.
- * Without anybody who waits the lock is deleted. Expects {@link BASE} and the locals `lock`, `wait`, `states`, `prefix`, `leaseMs`,
- * `statesMs` and `countsReceivers`.
+ * Without anybody who waits the lock is deleted. Expects {@link BASE} and the locals `lock`, `wait`, `states`, `prefix`,
+ * `leaseMs`, `statesMs` and `countsReceivers`.
  *
  * A message reaches nobody when its process has died: the next one's turn. On a cluster PUBLISH counts the receivers of
  * one node only and says nothing; there the short lease is what a dead process costs.
@@ -59,7 +59,7 @@ redis.call('DEL', lock)
 return 1
 `;
 
-/** Writes what a commit brings, or returns because the lock is not held. Expects `states`, `ttlMs`. */
+/** Writes what a commit brings, or returns because the lock is not held. `FIXED` is the number of fixed arguments. */
 const WRITE = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   if ARGV[2] ~= '' and redis.call('HGET', KEYS[3], '${RECEIPT}') == ARGV[2] then return 2 end

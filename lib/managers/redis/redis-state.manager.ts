@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import type { Immutable } from 'immer';
 import { SystemClock, type Clock } from '../../internal/clock.js';
 import { DeadlineQueue, type DeadlineNode } from '../../internal/deadline-queue.js';
@@ -190,23 +191,24 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   /** @internal */
   turnLost(turn: ManagedTurn, error: StateError): void {
-    this.loseLock(turn, error);
+    say(() => this.loseLock(turn, error));
   }
 
   /** @internal */
-  commitLost({ ident }: RedisHold, turn: ManagedTurn | undefined, error: unknown): void {
+  commitLost({ ident }: RedisHold, turn: ManagedTurn | undefined, error: StateError): void {
     if (turn === undefined || !(error instanceof LockExpiredError)) return;
-    this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(ident)}).`);
-    this.emit('lock-lost', ident, []);
+    say(() => this.sayLost(ident, error));
   }
 
   /** @internal */
   acknowledgedLost({ ident }: RedisHold, count: number): void {
-    this.logger.error(
-      `${count} turns of ident #${hashIdent(ident)} were acknowledged under \`redis.leaseHold\` and may not be stored: the ` +
-        'lock was lost, or Redis silent, before they could be. Shorten `redis.leaseHold`, or do without it.',
-    );
-    this.emit('lock-lost', ident, []);
+    say(() => {
+      this.logger.error(
+        `${count} turns of ident #${hashIdent(ident)} were acknowledged under \`redis.leaseHold\` and may not be ` +
+          'stored: the lock was lost, or Redis silent, before they could be. Shorten `redis.leaseHold`, or do without it.',
+      );
+      this.emit('lock-lost', ident, []);
+    });
   }
 
   /** @internal */
@@ -305,6 +307,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
         stop();
         reject(error);
       };
+      // As for a wait in this process: many who wait with one signal are no leak.
+      if (signal !== undefined) setMaxListeners(0, signal);
       signal?.addEventListener('abort', abort, { once: true });
       request.whenGranted().finally(stop).then(resolve, reject);
     });
@@ -366,6 +370,15 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
         (error instanceof Error ? error.message : String(error)),
     );
     this.emit('unreadable', ident, [name]);
+  }
+}
+
+/** A logger that throws keeps nobody from hearing of his turn, and ends no process from a promise nobody waits for. */
+function say(words: () => void): void {
+  try {
+    words();
+  } catch {
+    // It is the logger of the application that has failed, and there is nobody else to tell.
   }
 }
 
