@@ -6,6 +6,7 @@ export { StateTokenResolver } from './injection/state-token.resolver.js';
 export { StateGuard } from './injection/state.guard.js';
 export { StateInterceptor } from './injection/state.interceptor.js';
 export type { Duration } from './internal/duration.js';
+export type { JsonPatchOperation } from './internal/json-patch.js';
 export {
   StateManager,
   type StateEvent,
@@ -15,6 +16,7 @@ export {
   type StateTurn,
   type TurnOptions,
 } from './managers/state.manager.js';
+export type { StateChange, StateChangeReason } from './managers/watch/state-change.js';
 export { STATE_OPTIONS } from './state.constants.js';
 export {
   InvalidStateManagerModeError,

@@ -1,8 +1,9 @@
-import { isDeepStrictEqual } from 'node:util';
+import { isDeepStrictEqual, types } from 'node:util';
 import { Immer, current, enableMapSet } from 'immer';
 import { StateSerializationError } from '../state.errors.js';
 import { seal, type Sealed } from './seal.js';
 import type { StateDefinition } from './state-definition.js';
+import { at, statePatches, type StatePatch } from './state-patches.js';
 
 enableMapSet();
 // Freezing is done by `seal`, in the same visit that checks the values.
@@ -28,6 +29,31 @@ export function readable({ value, binary }: Snapshot, name: string): object {
 }
 
 /**
+ * The snapshot that `patches` make of `base`. Values in `patches` must not be used afterwards.
+ *
+ * @throws when a path of them does not exist.
+ */
+export function patched({ name }: StateDefinition, base: Snapshot, patches: readonly StatePatch[]): Snapshot {
+  const draft = immer.createDraft(base.value) as object;
+  for (const { op, path, value } of patches) {
+    let container = draft;
+    for (const step of path.slice(0, -1)) container = at(container, step) as object;
+    const step = path.at(-1) as string | number;
+    if (op === 'insert') (container as unknown[]).splice(Number(step), 0, value);
+    else if (op === 'remove') removeAt(container, step);
+    else if (types.isMap(container)) container.set(step, value);
+    else (container as Record<string | number, unknown>)[step] = value;
+  }
+  return seal(immer.finishDraft(draft) as object, { name, base: base.value, copy: true });
+}
+
+function removeAt(container: object, step: string | number): void {
+  if (Array.isArray(container)) container.splice(Number(step), 1);
+  else if (types.isMap(container)) container.delete(step);
+  else Reflect.deleteProperty(container, step);
+}
+
+/**
  * The mutable view of one state during one turn.
  *
  * Guarantee: the snapshot it was made from never changes; when it is finished or discarded, every use of it throws.
@@ -42,6 +68,8 @@ export class StateDraft {
   constructor(
     readonly definition: StateDefinition,
     private readonly base: Snapshot,
+    /** Nothing was stored: each process that looks has a fresh state of its own. */
+    private readonly isFresh = false,
   ) {
     // Immer makes no drafts of typed arrays, so a turn gets its own copies of them to write into.
     this.source = base.binary
@@ -72,6 +100,17 @@ export class StateDraft {
    */
   read(): Snapshot {
     return this.isUntouched() ? this.sealed(this.source) : this.sealed(this.value);
+  }
+
+  /**
+   * What leads from where this draft began to `snapshot`, which it ended in; `undefined` when only the whole of it says so,
+   * because what it began from is not the same everywhere.
+   */
+  patches(snapshot: Snapshot): readonly StatePatch[] | undefined {
+    const { base } = this;
+    if (this.isFresh || base.binary || snapshot.binary) return undefined;
+    const patches = statePatches(base.value, snapshot.value);
+    return patches[0]?.path.length === 0 ? undefined : patches;
   }
 
   /** Ends the draft without reading it. */

@@ -32,6 +32,8 @@ import {
   type TurnOptions,
 } from './state.manager.js';
 import { enclosingFrame, findOpenTurn, runInFrame } from './turn-scope.js';
+import type { StateChange } from './watch/state-change.js';
+import { StateWatches } from './watch/state-watches.js';
 
 type Lifecycle = 'open' | 'draining' | 'closed';
 
@@ -46,6 +48,7 @@ export abstract class LockingStateManager
 
   protected readonly logger = new Logger(StateManager.name);
   protected readonly mutex: KeyedMutex;
+  protected readonly watches: StateWatches;
   protected lifecycle: Lifecycle = 'open';
 
   private readonly events: StateEventSource<StateEvent>;
@@ -68,6 +71,12 @@ export abstract class LockingStateManager
       this.logger.error('A subscriber of StateManager.events$ threw.', error),
     );
     this.events$ = this.events.stream;
+    this.watches = new StateWatches({
+      watched: (ident) => this.stateWatched(ident),
+      unwatched: (ident) => this.stateUnwatched(ident),
+      assertReadable: () => this.assertReadable(),
+      onError: (error) => this.logger.error('A subscriber of StateManager.watch() threw.', error),
+    });
     this.leaseWorker = new DeadlineWorker(this.leases, {
       clock,
       onDue: (turn) => this.expireLock(turn),
@@ -145,6 +154,10 @@ export abstract class LockingStateManager
     return this.begin(ident, options);
   }
 
+  override watch<T>(token: StateToken<T>): Observable<StateChange<T>> {
+    return this.watches.watch(token);
+  }
+
   abstract readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined;
   abstract hasStates(turn: ManagedTurn): boolean;
 
@@ -189,6 +202,12 @@ export abstract class LockingStateManager
   }
   /** Called when `turn` gave up its lock in this process; somebody else may hold it by now. */
   protected abstract lockReleased(turn: ManagedTurn, nowMs: number): void;
+  /** Somebody begins to watch a state of `ident`: {@link watches} has to be shown what is stored. */
+  protected abstract stateWatched(ident: string): void;
+  /** Nobody watches states of `ident` any more. */
+  protected stateUnwatched(_ident: string): void {
+    // Nothing was kept for it where commits are seen anyway.
+  }
   /** Called when shutdown begins: whoever waits in {@link secure} is to be sent away. */
   protected cancelSecuring(): void {
     // Nothing to cancel where nobody waits there.
@@ -341,6 +360,7 @@ export abstract class LockingStateManager
     }
     this.leaseWorker.stop();
     await this.closeStore();
+    this.watches.complete();
     this.events.complete();
     for (const description of unfinished) {
       this.logger.warn(

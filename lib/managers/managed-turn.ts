@@ -219,7 +219,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     this.assertOpen();
     for (const draft of this.drafts) if (draft.definition === definition) return draft;
     const stored = this.deleted === undefined ? this.host.readState(this, definition) : undefined;
-    const draft = new StateDraft(definition, stored ?? freshSnapshot(definition));
+    const draft = new StateDraft(definition, stored ?? freshSnapshot(definition), stored === undefined);
     this.drafts.push(draft);
     return draft;
   }

@@ -3,6 +3,7 @@ import type { Immutable } from 'immer';
 import type { Observable } from 'rxjs';
 import type { Duration } from '../internal/duration.js';
 import type { StateToken } from '../state.token.js';
+import type { StateChange } from './watch/state-change.js';
 
 /** Where the states live. */
 export type StateManagerMode = 'memory' | 'redis' | 'disk';
@@ -135,6 +136,22 @@ export abstract class StateManager {
    * @throws what {@link modifyState} throws, except for what concerns the commit.
    */
   abstract openTurn(ident: string, options?: TurnOptions): Promise<StateTurn>;
+
+  /**
+   * Tells what is committed now, and from then on each change of the state: one for each commit, in the order of the
+   * commits, whichever process makes them. Takes no lock and restarts no window. Ends with the unsubscription; completes at
+   * shutdown.
+   *
+   * Guarantee: `version` grows by one with each commit; where commits went by unseen (a lost connection) the next change says
+   * `resynced` and brings the state they have led to. When the state expires or is deleted, it is fresh again and its version
+   * 0. Subscribers are called from the event loop, after the commit: one that is slow or throws keeps no lock and no other
+   * from hearing of it (what it throws is logged, and it stays subscribed).
+   *
+   * Errors with {@link StateStoreUnavailableError} when the store is silent at the first look, and with
+   * {@link StateManagerClosedError} after shutdown. Cost: nothing where nobody watches; in a group of commits under
+   * `redis.leaseHold`, turns of an ident that is watched are stored at once.
+   */
+  abstract watch<T>(token: StateToken<T>): Observable<StateChange<T>>;
 
   /** What this process does right now. O(1). */
   abstract stats(): StateStats;

@@ -18,6 +18,7 @@ import { timeSuite } from './time.suite.js';
 import { transactionsSuite } from './transactions.suite.js';
 import { valuesSuite } from './values.suite.js';
 import { waitingSuite } from './waiting.suite.js';
+import { watchSuite } from './watch.suite.js';
 
 const SUITES = [
   exclusiveSuite,
@@ -37,6 +38,7 @@ const SUITES = [
   quietSuite,
   resultsSuite,
   eventsSuite,
+  watchSuite,
 ];
 
 /** Everything a manager promises, asked of the one that `harness` opens. */

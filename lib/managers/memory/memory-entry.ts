@@ -5,6 +5,8 @@ import { upgrade, type StateDefinition } from '../../internal/state-definition.j
 
 /** One stored state: the snapshot, and the class, name and version it was written by. */
 class MemoryRecord {
+  /** How many commits have made it. */
+  version = 1;
   /** It was found unreadable once, and that was said. */
   reportedUnreadable = false;
 
@@ -59,6 +61,7 @@ export class MemoryEntry implements DeadlineNode {
     }
     record.definition = definition;
     record.snapshot = snapshot;
+    record.version += 1;
     record.reportedUnreadable = false;
     return false;
   }

@@ -11,6 +11,7 @@ import type { StateToken } from '../../state.token.js';
 import { LockingStateManager } from '../locking-state.manager.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
 import type { StateStats } from '../state.manager.js';
+import type { StoredState } from '../watch/watched-state.js';
 import { MemoryEntry } from './memory-entry.js';
 
 /** What the timer of the expiration worker is called in the `SchedulerRegistry`. */
@@ -85,6 +86,7 @@ export class MemoryStateManager extends LockingStateManager {
     let entry = this.entries.get(ident);
     if (deleteAll && entry !== undefined) {
       this.remove(entry);
+      this.watches.gone(ident, 'deleted');
       this.emit('deleted', ident, entry.names());
       entry = undefined;
     }
@@ -97,6 +99,7 @@ export class MemoryStateManager extends LockingStateManager {
     for (const { draft, snapshot } of changed) {
       if (entry.store(draft.definition, snapshot)) created.push(draft.definition.name);
     }
+    if (this.watches.isWatched(ident)) this.tellWatchers(entry, changed);
     if (created.length === 0) return;
     this.stateCount += created.length;
     this.emit('created', ident, created);
@@ -118,6 +121,11 @@ export class MemoryStateManager extends LockingStateManager {
     const entry = this.liveEntry(turn.ident);
     if (entry !== undefined) this.idle.remove(entry);
     return true;
+  }
+
+  protected stateWatched(ident: string): void {
+    const entry = this.liveEntry(ident);
+    this.watches.look(ident, (definition) => entry && this.stored(entry, definition));
   }
 
   protected async secure(): Promise<void> {
@@ -147,6 +155,7 @@ export class MemoryStateManager extends LockingStateManager {
 
   private drop(entry: MemoryEntry, reason: 'expired' | 'evicted'): void {
     this.remove(entry);
+    this.watches.gone(entry.ident, reason);
     this.emit(reason, entry.ident, entry.names());
   }
 
@@ -182,6 +191,17 @@ export class MemoryStateManager extends LockingStateManager {
           'Raise the limit or shorten `expiration`.',
       );
     }
+  }
+
+  private tellWatchers(entry: MemoryEntry, changed: TurnChanges['changed']): void {
+    const read = (definition: StateDefinition): StoredState | undefined => this.stored(entry, definition);
+    for (const { draft } of changed) this.watches.committed(entry.ident, draft.definition.name, read);
+  }
+
+  private stored(entry: MemoryEntry, definition: StateDefinition): StoredState | undefined {
+    const snapshot = this.snapshotOf(entry, definition);
+    if (snapshot === undefined) return undefined;
+    return { snapshot, version: entry.find(definition.name)?.version ?? 0 };
   }
 
   private snapshotOf(entry: MemoryEntry, definition: StateDefinition): Snapshot | undefined {

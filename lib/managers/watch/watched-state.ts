@@ -1,0 +1,95 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Immutable } from 'immer';
+import type { StateDefinition } from '../../internal/state-definition.js';
+import { freshSnapshot, readable, type Snapshot } from '../../internal/state-draft.js';
+import { SentStateChange, type StateChangeReason } from './state-change.js';
+import type { Watcher } from './watcher.js';
+
+/** A state as it is stored, and how many commits have made it. */
+export interface StoredState {
+  readonly snapshot: Snapshot;
+  readonly version: number;
+}
+
+/** One state that is watched, as its watchers have been told of it last. */
+export class WatchedState {
+  readonly watchers = new Set<Watcher>();
+  /** How many commits have made it; 0 where nothing is stored. */
+  version = 0;
+  private snapshot: Snapshot | undefined;
+
+  /** @param tell Called when a watcher has something to be told. */
+  constructor(
+    readonly definition: StateDefinition,
+    private readonly tell: (watcher: Watcher) => void,
+  ) {}
+
+  /** What its watchers have been told last; `undefined` before the first look. */
+  get last(): Snapshot | undefined {
+    return this.snapshot;
+  }
+
+  /** A look at the store: those who are new are told what there is, the others what they have missed. */
+  look(stored: StoredState | undefined, goneReason: StateChangeReason): void {
+    const { snapshot, version } = this;
+    if (snapshot === undefined) this.become(stored);
+    else if (stored === undefined) this.gone(goneReason);
+    // In another life of the state the numbers are the same, and the content is not.
+    else if (stored.version !== version || !isDeepStrictEqual(stored.snapshot.value, snapshot.value))
+      this.change(stored, 'resynced');
+    this.greet();
+  }
+
+  /** Tells those who are new what there is, if that is known. */
+  greet(): void {
+    if (this.snapshot === undefined) return;
+    for (const watcher of this.watchers) {
+      if (!watcher.isNew) continue;
+      watcher.isNew = false;
+      this.put(watcher, 'current', undefined);
+    }
+  }
+
+  /** One commit, or several that have come as one. A state that cannot be read is a fresh one. */
+  committed(stored: StoredState | undefined): void {
+    if (this.snapshot === undefined) return;
+    this.change(stored, stored?.version === this.version + 1 ? 'committed' : 'resynced');
+  }
+
+  /** Nothing is stored any more. */
+  gone(reason: StateChangeReason): void {
+    if (this.snapshot !== undefined && this.version > 0) this.change(undefined, reason);
+  }
+
+  private change(stored: StoredState | undefined, reason: StateChangeReason): void {
+    const before = this.snapshot as Snapshot;
+    this.become(stored);
+    const shared = this.isBinary ? undefined : this.changeFor(reason, before);
+    for (const watcher of this.watchers) if (!watcher.isNew) this.put(watcher, reason, before, shared);
+  }
+
+  private become(stored: StoredState | undefined): void {
+    this.snapshot = stored?.snapshot ?? freshSnapshot(this.definition);
+    this.version = stored?.version ?? 0;
+  }
+
+  private put(
+    watcher: Watcher,
+    reason: StateChangeReason,
+    before: Snapshot | undefined,
+    shared?: SentStateChange,
+  ): void {
+    watcher.put(shared ?? this.changeFor(reason, before));
+    this.tell(watcher);
+  }
+
+  /** Typed arrays cannot be frozen: each watcher gets its own. */
+  private get isBinary(): boolean {
+    return this.snapshot?.binary === true;
+  }
+
+  private changeFor(reason: StateChangeReason, before: Snapshot | undefined): SentStateChange {
+    const state = readable(this.snapshot as Snapshot, this.definition.name) as Immutable<object>;
+    return new SentStateChange(state, this.version, reason, before?.value);
+  }
+}
