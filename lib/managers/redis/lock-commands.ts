@@ -1,6 +1,7 @@
 import type { Clock } from '../../internal/clock.js';
 import { Deferred } from '../../internal/deferred.js';
 import type { StateWrites } from './held-states.js';
+import { OpenWork } from './open-work.js';
 import type { RedisArgument, RedisConnection } from './redis-connection.js';
 import type { IdentKeys, RedisKeys } from './redis-keys.js';
 import { ACQUIRE, COMMIT, FINISH, LEAVE, READ, RENEW } from './redis-scripts.js';
@@ -58,7 +59,7 @@ export class LockCommands {
   private readonly lockedStatesMs: number;
   /** Those who are leaving, and what ends their rest between two tries. */
   private readonly leaving = new Map<LockOwner, Deferred>();
-  private readonly departures = new Set<Promise<void>>();
+  private readonly departures = new OpenWork();
   private isStopping = false;
 
   constructor(
@@ -119,15 +120,12 @@ export class LockCommands {
    * must have run out by itself.
    */
   leave(lock: LockOwner): Promise<void> {
-    const left = this.leaveInTime(lock);
-    this.departures.add(left);
-    void left.finally(() => this.departures.delete(left));
-    return left;
+    return this.departures.add(this.leaveInTime(lock));
   }
 
   /** Settles when nobody is leaving any more. */
-  async whenAllLeft(): Promise<void> {
-    while (this.departures.size > 0) await Promise.all(this.departures);
+  whenAllLeft(): Promise<void> {
+    return this.departures.whenDone();
   }
 
   /** Reads one state without the lock. */

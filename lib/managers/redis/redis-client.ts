@@ -8,6 +8,12 @@ export interface RedisClientOptions {
   readonly stringNumbers?: boolean | undefined;
 }
 
+/** The connection, for writing several commands at once. */
+export interface RedisStream {
+  cork(): void;
+  uncork(): void;
+}
+
 /**
  * As much of a `Redis` or `Cluster` of ioredis as is used. Told by its shape, so that an application without that package
  * compiles against this one.
@@ -16,6 +22,8 @@ export interface RedisClient {
   /** `ready` when commands are sent at once. */
   readonly status: string;
   readonly isCluster?: boolean;
+  /** The connection of the moment. A cluster has one for each node and none here. */
+  readonly stream?: RedisStream | undefined;
   readonly options: RedisClientOptions & { readonly redisOptions?: RedisClientOptions | undefined };
   callBuffer(command: string, ...args: Argument[]): Promise<unknown>;
   exists(key: string): Promise<number>;

@@ -50,6 +50,11 @@ export class RedisKeys {
     return instance + SEPARATOR + String(number);
   }
 
+  /** Of which hold of its process `owner` is; NaN for what is no owner id. */
+  static numberOf(owner: string): number {
+    return Number.parseInt(owner.slice(owner.indexOf(SEPARATOR) + 1), 10);
+  }
+
   /** The owner id that asked for the lock that `owner` has: the same, unless the lock was handed over. */
   static askedBy(owner: string): string {
     const slash = owner.indexOf(HANDED_BY);

@@ -22,8 +22,10 @@ import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
 import type { StateStats } from '../state.manager.js';
 import { ExpirationWatch } from './expiration-watch.js';
 import type { StatesMade } from './held-states.js';
+import { HoldTable } from './hold-table.js';
 import { LockCommands } from './lock-commands.js';
 import type { LockRequest } from './lock-request.js';
+import { OpenWork } from './open-work.js';
 import { RedisConnection } from './redis-connection.js';
 import { RedisHold, type HoldHost } from './redis-hold.js';
 import { RedisKeys } from './redis-keys.js';
@@ -64,8 +66,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private readonly instance = randomBytes(INSTANCE_BYTES).toString('base64url');
   private readonly keys: RedisKeys;
   private readonly connection: RedisConnection;
-  private readonly holds = new Map<string, RedisHold>();
-  private readonly owners = new Map<string, RedisHold>();
+  private readonly holds = new HoldTable();
   private ownerCount = 0;
   private readonly renewals = new DeadlineQueue<RedisHold>();
   private readonly renewer: DeadlineWorker<RedisHold>;
@@ -73,7 +74,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private readonly leaseQueue = new DeadlineQueue<LeaseHold>();
   private readonly leaseEnder: DeadlineWorker<LeaseHold>;
   private readonly watch: ExpirationWatch;
-  private readonly working = new Set<Promise<unknown>>();
+  private readonly working = new OpenWork();
   private readonly reported = new Set<string>();
 
   constructor(
@@ -111,7 +112,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   async getState<T>(token: StateToken<T>): Promise<Immutable<T>> {
     this.assertReadable();
     const { ident, definition } = token;
-    const known = this.holds.get(ident)?.read();
+    const known = this.holds.of(ident)?.read();
     const snapshot =
       known === undefined
         ? await this.readStored(ident, definition)
@@ -122,7 +123,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   async count(): Promise<number> {
     this.assertReadable();
-    await Promise.all(Array.from(this.holds.values(), (hold) => hold.flush()));
+    await Promise.all(this.holds.all.map((hold) => hold.flush()));
     return this.connection.countKeys(this.keys.statesPattern(this.connection.keyPrefix));
   }
 
@@ -166,8 +167,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   /** @internal */
   ended(hold: RedisHold): void {
-    if (this.holds.get(hold.ident) === hold) this.holds.delete(hold.ident);
-    this.owners.delete(hold.id);
+    this.holds.remove(hold);
     this.renewals.remove(hold);
     const lease = this.leaseHolds.get(hold);
     if (lease === undefined) return;
@@ -213,8 +213,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   /** @internal */
   underWay(work: Promise<unknown>): void {
-    this.working.add(work);
-    void work.finally(() => this.working.delete(work));
+    void this.working.add(work);
   }
 
   protected async openStore(): Promise<void> {
@@ -225,8 +224,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   protected async closeStore(): Promise<void> {
     this.commands.stop();
-    for (const hold of this.holds.values()) hold.endLease();
-    while (this.working.size > 0) await Promise.allSettled(this.working);
+    for (const hold of this.holds.all) hold.endLease();
+    await this.working.whenDone();
     await this.commands.whenAllLeft();
     this.renewer.stop();
     this.leaseEnder.stop();
@@ -235,7 +234,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   protected trySecure(turn: ManagedTurn): boolean {
-    return this.holds.get(turn.ident)?.tryEnter(turn) === true;
+    return this.holds.of(turn.ident)?.tryEnter(turn) === true;
   }
 
   protected async secure(turn: ManagedTurn, wait: LockWait): Promise<void> {
@@ -245,7 +244,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
       for (;;) {
         // Whoever comes to wait when all who waited have been sent away would wait for the end of the drain.
         if (this.lifecycle !== 'open') throw new StateManagerClosedError();
-        const hold = this.holds.get(ident) ?? this.openHold(ident, canWait);
+        const hold = this.holds.of(ident) ?? this.openHold(ident, canWait);
         const { request } = hold;
         if (request.phase === 'asking') {
           await request.asked;
@@ -266,23 +265,22 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   protected override waitingOutside(ident: string): number {
-    return this.holds.get(ident)?.request.phase === 'waiting' ? 1 : 0;
+    return this.holds.of(ident)?.request.phase === 'waiting' ? 1 : 0;
   }
 
   protected lockReleased(turn: ManagedTurn): void {
-    const hold = (turn.held as RedisHold | undefined) ?? this.holds.get(turn.ident);
+    const hold = (turn.held as RedisHold | undefined) ?? this.holds.of(turn.ident);
     hold?.release(turn);
   }
 
   protected override cancelSecuring(): void {
-    for (const { request } of this.holds.values()) request.cancel(new StateManagerClosedError());
+    for (const { request } of this.holds.all) request.cancel(new StateManagerClosedError());
   }
 
   private openHold(ident: string, canWait: boolean): RedisHold {
     const owner = RedisKeys.owner(this.instance, (this.ownerCount += 1));
     const hold = new RedisHold(this, ident, this.keys.ofIdent(ident), owner);
-    this.holds.set(ident, hold);
-    this.owners.set(owner, hold);
+    this.holds.add(hold);
     hold.ask(canWait);
     return hold;
   }
@@ -324,7 +322,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private wake(message: Buffer): void {
     const wake = parseWake(message);
     if (wake === undefined) return;
-    const hold = this.owners.get(RedisKeys.askedBy(wake.owner));
+    const hold = this.holds.ofOwner(wake.owner);
     if (wake.type === 'wanted') hold?.wanted();
     else if (hold !== undefined) hold.request.handed(wake);
     // Whoever waited has left: the next one's turn.
