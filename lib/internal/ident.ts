@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { InvalidStateTokenError } from '../state.errors.js';
 
 /** The longest ident, in UTF-16 code units. */
@@ -27,5 +27,5 @@ function problemOf(ident: unknown): string | undefined {
 
 /** What logs, errors and events show instead of an ident, which is a credential: 12 hexadecimal digits. */
 export function hashIdent(ident: string): string {
-  return createHash('sha256').update(ident).digest('hex').slice(0, 12);
+  return hash('sha256', ident, 'hex').slice(0, 12);
 }

@@ -31,17 +31,20 @@ interface Lock {
  *
  * Guarantee: one owner at a time; a release hands the lock to the longest waiter in the same tick, or leaves no entry
  * at all; a waiter that timed out or was aborted is out of the queue before its promise settles, so it can never be
- * handed a lock it no longer wants. Cost: one map entry per held key; a free key costs nothing.
+ * handed a lock it no longer wants. Cost: one entry per held key; a free key costs nothing.
  */
 export class KeyedMutex {
-  private readonly locks = new Map<string, Lock>();
+  // Not a Map: one that is empty most of the time builds its table anew with each entry that goes, which costs more than
+  // all the rest of a lock. Without a prototype every string is a key like any other, `__proto__` too.
+  private readonly locks = Object.create(null) as Record<string, Lock>;
+  private heldCount = 0;
   private waitingCount = 0;
 
   constructor(private readonly clock: Clock) {}
 
   /** How many keys are locked. */
   get held(): number {
-    return this.locks.size;
+    return this.heldCount;
   }
 
   /** How many callers wait, over all keys. */
@@ -51,24 +54,25 @@ export class KeyedMutex {
 
   /** How many callers wait for `key`. */
   waitingFor(key: string): number {
-    return this.locks.get(key)?.waiting ?? 0;
+    return this.locks[key]?.waiting ?? 0;
   }
 
   /** Who holds `key`. */
   ownerOf(key: string): object | undefined {
-    return this.locks.get(key)?.owner;
+    return this.locks[key]?.owner;
   }
 
   /** Takes `key` for `owner` if it is free. Never waits, never overtakes: a key with waiters is not free. */
   tryAcquire(key: string, owner: object): boolean {
-    if (this.locks.has(key)) return false;
-    this.locks.set(key, { owner, first: undefined, last: undefined, waiting: 0 });
+    if (this.locks[key] !== undefined) return false;
+    this.locks[key] = { owner, first: undefined, last: undefined, waiting: 0 };
+    this.heldCount += 1;
     return true;
   }
 
   /** Queues for `key`, which is held. Resolves with how the wait ended; `owner` holds the key only if `acquired`. */
   wait(key: string, owner: object, { timeoutMs, signal }: WaitOptions): Promise<WaitOutcome> {
-    const lock = this.locks.get(key);
+    const lock = this.locks[key];
     if (lock === undefined) throw new Error('KeyedMutex.wait() is for a key that is held.');
     if (signal?.aborted) return Promise.resolve('aborted');
     // Eleven callers who wait with one signal, that of a shutdown say, are no leak: Node is told so. Before anything is
@@ -110,11 +114,12 @@ export class KeyedMutex {
 
   /** Frees `key` if `owner` holds it, handing it to the first waiter. False when somebody else, or nobody, holds it. */
   release(key: string, owner: object): boolean {
-    const lock = this.locks.get(key);
+    const lock = this.locks[key];
     if (lock?.owner !== owner) return false;
     const waiter = lock.first;
     if (waiter === undefined) {
-      this.locks.delete(key);
+      delete this.locks[key];
+      this.heldCount -= 1;
     } else {
       this.unlink(lock, waiter);
       lock.owner = waiter.owner;
@@ -125,13 +130,13 @@ export class KeyedMutex {
 
   /** Sends whoever waits for `key` away: their waits reject with `error`. Who holds it keeps it. */
   failWaiters(key: string, error: unknown): void {
-    const lock = this.locks.get(key);
+    const lock = this.locks[key];
     if (lock !== undefined) this.dismiss(lock, (waiter) => waiter.fail(error));
   }
 
   /** Sends every waiter away with `cancelled`; who holds a key keeps it. */
   cancelWaiters(): void {
-    for (const lock of this.locks.values()) this.dismiss(lock, (waiter) => waiter.settle('cancelled'));
+    for (const lock of Object.values(this.locks)) this.dismiss(lock, (waiter) => waiter.settle('cancelled'));
   }
 
   private dismiss(lock: Lock, tell: (waiter: Waiter) => void): void {

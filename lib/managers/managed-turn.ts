@@ -36,6 +36,8 @@ export interface TurnHost {
 
 type TurnStatus = 'open' | 'committed' | 'rolled-back' | 'lost';
 
+const NONE: readonly never[] = [];
+
 /**
  * The turn of every manager: drafts, commit, rollback, loss of the lock.
  *
@@ -54,13 +56,14 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   held: object | undefined = undefined;
 
   private status: TurnStatus = 'open';
-  private drafts: StateDraft[] = [];
-  private deleted: StateDraft[] | undefined;
+  private drafts: readonly StateDraft[] = NONE;
+  private deleted: readonly StateDraft[] | undefined;
   private failure: unknown;
   private hasFailed = false;
   private changes: TurnChanges | undefined;
   private storing: Promise<void> | undefined;
   private controller: AbortController | undefined;
+  private onCallerAbort: (() => void) | undefined;
 
   constructor(
     readonly host: TurnHost,
@@ -80,7 +83,10 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
       if (this.status === 'lost') this.controller.abort(this.failure);
       const { callerSignal, controller } = this;
       if (callerSignal?.aborted) controller.abort(callerSignal.reason);
-      else callerSignal?.addEventListener('abort', this.onCallerAbort, { once: true });
+      else if (callerSignal !== undefined) {
+        this.onCallerAbort = () => controller.abort(callerSignal.reason);
+        callerSignal.addEventListener('abort', this.onCallerAbort, { once: true });
+      }
     }
     return this.controller.signal;
   }
@@ -144,7 +150,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     this.assertOpen();
     const existed = this.deleted === undefined && this.host.hasStates(this);
     this.deleted = [...(this.deleted ?? []), ...this.drafts];
-    this.drafts = [];
+    this.drafts = NONE;
     return existed;
   }
 
@@ -213,14 +219,13 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     this.host.releaseTurn(this);
   }
 
-  private readonly onCallerAbort = (): void => this.controller?.abort(this.callerSignal?.reason);
-
   private open(definition: StateDefinition): StateDraft {
     this.assertOpen();
     for (const draft of this.drafts) if (draft.definition === definition) return draft;
     const stored = this.deleted === undefined ? this.host.readState(this, definition) : undefined;
     const draft = new StateDraft(definition, stored ?? freshSnapshot(definition), stored === undefined);
-    this.drafts.push(draft);
+    // Not pushed: an array that grows takes room for sixteen more, and most turns have one state.
+    this.drafts = this.drafts.length === 0 ? [draft] : [...this.drafts, draft];
     return draft;
   }
 
@@ -237,16 +242,15 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     const detached = detach(result, this.drafts);
     // One state alone cannot hold a draft of another: its draft can be finished straight away.
     const isAlone = !alongside && this.drafts.length === 1 && this.deleted === undefined;
-    const finished: FinishedDraft[] = [];
-    const changed: FinishedDraft[] = [];
-    for (const draft of this.drafts) {
-      const snapshot = isAlone ? draft.finish() : draft.read();
-      const ended = { draft, snapshot };
-      finished.push(ended);
-      if (draft.hasChanged(snapshot)) changed.push(ended);
-    }
+    const finished = this.drafts.map((draft) => ({
+      draft,
+      snapshot: isAlone ? draft.finish() : draft.read(),
+    }));
     return {
-      changes: { deleteAll: this.deleted !== undefined, changed },
+      changes: {
+        deleteAll: this.deleted !== undefined,
+        changed: finished.every(hasChanged) ? finished : finished.filter(hasChanged),
+      },
       settled: detached === undefined ? result : detached.resolve(finished),
     };
   }
@@ -255,7 +259,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     const heldLock = this.status === 'open';
     this.status = status;
     this.changes = undefined;
-    this.callerSignal?.removeEventListener('abort', this.onCallerAbort);
+    if (this.onCallerAbort !== undefined) this.callerSignal?.removeEventListener('abort', this.onCallerAbort);
     try {
       for (const draft of this.drafts) draft.discard();
       if (this.deleted !== undefined) for (const draft of this.deleted) draft.discard();
@@ -263,4 +267,8 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
       if (heldLock) this.host.releaseTurn(this);
     }
   }
+}
+
+function hasChanged({ draft, snapshot }: FinishedDraft): boolean {
+  return draft.hasChanged(snapshot);
 }

@@ -7,13 +7,12 @@ import { upgrade, type StateDefinition } from '../../internal/state-definition.j
 class MemoryRecord {
   /** How many commits have made it. */
   version = 1;
-  /** It was found unreadable once, and that was said. */
-  reportedUnreadable = false;
+  /** The other states of its ident. */
+  others: MemoryRecord | undefined = undefined;
 
   constructor(
     public definition: StateDefinition,
     public snapshot: Snapshot,
-    readonly next: MemoryRecord | undefined,
   ) {}
 
   /** The state as `definition` sees it. @throws when that class cannot read it. */
@@ -26,28 +25,39 @@ class MemoryRecord {
   }
 }
 
-/** Everything stored for one ident. Most idents have one state: a chain of records is smaller than a map. */
-export class MemoryEntry implements DeadlineNode {
+/** Everything stored for one ident. Most idents have one state: the entry is its record, and others hang on it. */
+export class MemoryEntry extends MemoryRecord implements DeadlineNode {
   previous: DeadlineNode | undefined = undefined;
   next: DeadlineNode | undefined = undefined;
   deadlineMs = 0;
-  /** How many states it holds. */
-  size = 0;
-  private first: MemoryRecord | undefined = undefined;
 
-  constructor(readonly ident: string) {}
+  constructor(
+    readonly ident: string,
+    definition: StateDefinition,
+    snapshot: Snapshot,
+  ) {
+    super(definition, snapshot);
+  }
+
+  /** How many states it holds. */
+  get size(): number {
+    let size = 1;
+    for (let record = this.others; record !== undefined; record = record.others) size += 1;
+    return size;
+  }
 
   /** The names of its states. */
   names(): string[] {
-    const names: string[] = [];
-    for (let record = this.first; record !== undefined; record = record.next)
+    const names = [this.definition.name];
+    for (let record = this.others; record !== undefined; record = record.others)
       names.push(record.definition.name);
     return names;
   }
 
   find(name: string): MemoryRecord | undefined {
-    let record = this.first;
-    while (record !== undefined && record.definition.name !== name) record = record.next;
+    if (this.definition.name === name) return this;
+    let record = this.others;
+    while (record !== undefined && record.definition.name !== name) record = record.others;
     return record;
   }
 
@@ -55,14 +65,14 @@ export class MemoryEntry implements DeadlineNode {
   store(definition: StateDefinition, snapshot: Snapshot): boolean {
     const record = this.find(definition.name);
     if (record === undefined) {
-      this.first = new MemoryRecord(definition, snapshot, this.first);
-      this.size += 1;
+      const added = new MemoryRecord(definition, snapshot);
+      added.others = this.others;
+      this.others = added;
       return true;
     }
     record.definition = definition;
     record.snapshot = snapshot;
     record.version += 1;
-    record.reportedUnreadable = false;
     return false;
   }
 }

@@ -30,6 +30,8 @@ export class MemoryStateManager extends LockingStateManager {
   private readonly entries = new Map<string, MemoryEntry>();
   private readonly idle = new DeadlineQueue<MemoryEntry>();
   private readonly expiration: DeadlineWorker<MemoryEntry>;
+  /** What was found unreadable once, and that was said. */
+  private readonly unreadable = new WeakSet<Snapshot>();
   private stateCount = 0;
   private evictionWarnedAtMs = -Infinity;
 
@@ -73,33 +75,34 @@ export class MemoryStateManager extends LockingStateManager {
   }
 
   readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined {
-    const entry = this.entries.get(turn.ident);
+    const entry = entryOf(turn);
     return entry && this.snapshotOf(entry, definition);
   }
 
   hasStates(turn: ManagedTurn): boolean {
-    return this.entries.has(turn.ident);
+    return entryOf(turn) !== undefined;
   }
 
   writeStates(turn: ManagedTurn, { deleteAll, changed }: TurnChanges): void {
     const { ident } = turn;
-    let entry = this.entries.get(ident);
+    let entry = entryOf(turn);
     if (deleteAll && entry !== undefined) {
       this.remove(entry);
       this.watches.gone(ident, 'deleted');
       this.emit('deleted', ident, entry.names());
       entry = undefined;
     }
-    if (changed.length === 0) return;
-    if (entry === undefined) {
-      entry = new MemoryEntry(ident);
-      this.entries.set(ident, entry);
-    }
     const created: string[] = [];
     for (const { draft, snapshot } of changed) {
-      if (entry.store(draft.definition, snapshot)) created.push(draft.definition.name);
+      const { definition } = draft;
+      if (entry === undefined) {
+        entry = new MemoryEntry(ident, definition, snapshot);
+        this.entries.set(ident, entry);
+      } else if (!entry.store(definition, snapshot)) continue;
+      created.push(definition.name);
     }
-    if (this.watches.isWatched(ident)) this.tellWatchers(entry, changed);
+    turn.held = entry;
+    if (entry !== undefined && this.watches.isWatched(ident)) this.tellWatchers(entry, changed);
     if (created.length === 0) return;
     this.stateCount += created.length;
     this.emit('created', ident, created);
@@ -120,6 +123,8 @@ export class MemoryStateManager extends LockingStateManager {
   protected trySecure(turn: ManagedTurn): boolean {
     const entry = this.liveEntry(turn.ident);
     if (entry !== undefined) this.idle.remove(entry);
+    // Who has the lock is the only one who adds or removes it: it is looked up once in a turn.
+    turn.held = entry;
     return true;
   }
 
@@ -132,10 +137,10 @@ export class MemoryStateManager extends LockingStateManager {
     // The lock of this process is the only one there is.
   }
 
-  protected lockReleased({ ident }: ManagedTurn, nowMs: number): void {
-    const entry = this.entries.get(ident);
+  protected lockReleased(turn: ManagedTurn, nowMs: number): void {
+    const entry = entryOf(turn);
     // The lock may have been handed to a waiter: then its release will come.
-    if (entry !== undefined && this.mutex.ownerOf(ident) === undefined) this.touch(entry, nowMs);
+    if (entry !== undefined && this.mutex.ownerOf(turn.ident) === undefined) this.touch(entry, nowMs);
     this.restIfEmpty();
   }
 
@@ -156,7 +161,7 @@ export class MemoryStateManager extends LockingStateManager {
   private drop(entry: MemoryEntry, reason: 'expired' | 'evicted'): void {
     this.remove(entry);
     this.watches.gone(entry.ident, reason);
-    this.emit(reason, entry.ident, entry.names());
+    if (this.isObserved) this.emit(reason, entry.ident, entry.names());
   }
 
   private remove(entry: MemoryEntry): void {
@@ -210,8 +215,8 @@ export class MemoryStateManager extends LockingStateManager {
     try {
       return record.as(definition);
     } catch (error) {
-      if (!record.reportedUnreadable) {
-        record.reportedUnreadable = true;
+      if (!this.unreadable.has(record.snapshot)) {
+        this.unreadable.add(record.snapshot);
         this.logger.warn(
           `The stored ${definition.name} of ident #${hashIdent(entry.ident)} cannot be read, it starts afresh: ` +
             (error instanceof Error ? error.message : String(error)),
@@ -221,4 +226,8 @@ export class MemoryStateManager extends LockingStateManager {
       return undefined;
     }
   }
+}
+
+function entryOf(turn: ManagedTurn): MemoryEntry | undefined {
+  return turn.held as MemoryEntry | undefined;
 }

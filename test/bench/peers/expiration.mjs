@@ -66,8 +66,7 @@ function ownQueue(clock) {
   };
   return {
     add(ident, state) {
-      const entry = new MemoryEntry(ident);
-      entry.store(IDLE, { value: state, binary: false });
+      const entry = new MemoryEntry(ident, IDLE, { value: state, binary: false, deep: false });
       entries.set(ident, entry);
       touch(entry);
     },
