@@ -34,6 +34,7 @@ import {
 import { enclosingFrame, findOpenTurn, runInFrame } from './turn-scope.js';
 import type { StateChange } from './watch/state-change.js';
 import { StateWatches } from './watch/state-watches.js';
+import type { WatchedState } from './watch/watched-state.js';
 
 type Lifecycle = 'open' | 'draining' | 'closed';
 
@@ -72,8 +73,8 @@ export abstract class LockingStateManager
     );
     this.events$ = this.events.stream;
     this.watches = new StateWatches({
-      watched: (ident) => this.stateWatched(ident),
-      unwatched: (ident) => this.stateUnwatched(ident),
+      watched: (ident, state) => this.stateWatched(ident, state),
+      unwatched: (ident, state) => this.stateUnwatched(ident, state),
       assertReadable: () => this.assertReadable(),
       onError: (error) => this.logger.error('A subscriber of StateManager.watch() threw.', error),
     });
@@ -202,10 +203,10 @@ export abstract class LockingStateManager
   }
   /** Called when `turn` gave up its lock in this process; somebody else may hold it by now. */
   protected abstract lockReleased(turn: ManagedTurn, nowMs: number): void;
-  /** Somebody begins to watch a state of `ident`: {@link watches} has to be shown what is stored. */
-  protected abstract stateWatched(ident: string): void;
-  /** Nobody watches states of `ident` any more. */
-  protected stateUnwatched(_ident: string): void {
+  /** Somebody begins to watch `state`, of `ident`: it is to be shown what is stored, and what becomes of it. */
+  protected abstract stateWatched(ident: string, state: WatchedState): void;
+  /** Nobody watches it any more. */
+  protected stateUnwatched(_ident: string, _state: WatchedState): void {
     // Nothing was kept for it where commits are seen anyway.
   }
   /** Called when shutdown begins: whoever waits in {@link secure} is to be sent away. */

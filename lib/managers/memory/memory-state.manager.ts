@@ -11,7 +11,7 @@ import type { StateToken } from '../../state.token.js';
 import { LockingStateManager } from '../locking-state.manager.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
 import type { StateStats } from '../state.manager.js';
-import type { StoredState } from '../watch/watched-state.js';
+import type { StoredState, WatchedState } from '../watch/watched-state.js';
 import { MemoryEntry } from './memory-entry.js';
 
 /** What the timer of the expiration worker is called in the `SchedulerRegistry`. */
@@ -128,9 +128,9 @@ export class MemoryStateManager extends LockingStateManager {
     return true;
   }
 
-  protected stateWatched(ident: string): void {
+  protected stateWatched(ident: string, state: WatchedState): void {
     const entry = this.liveEntry(ident);
-    this.watches.look(ident, (definition) => entry && this.stored(entry, definition));
+    state.look(entry && this.stored(entry, state.definition));
   }
 
   protected async secure(): Promise<void> {

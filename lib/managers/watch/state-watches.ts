@@ -8,10 +8,10 @@ import { Watcher } from './watcher.js';
 
 /** Where the states come from. */
 export interface WatchSource {
-  /** Somebody watches a state, the first one of the ident perhaps: {@link StateWatches.look} is to be called. */
-  watched(ident: string): void;
-  /** Nobody watches any state of the ident any more. */
-  unwatched(ident: string): void;
+  /** Somebody watches a state that nobody has watched: it is to be shown what is stored, and what becomes of it. */
+  watched(ident: string, state: WatchedState): void;
+  /** Nobody watches the state any more. */
+  unwatched(ident: string, state: WatchedState): void;
   /** @throws {StateManagerClosedError} after shutdown. */
   assertReadable(): void;
   /** A subscriber has thrown. */
@@ -51,15 +51,6 @@ export class StateWatches {
     return this.idents.has(ident);
   }
 
-  /** A look at what is stored: the first one, or one that makes up for what was missed. */
-  look(
-    ident: string,
-    read: (definition: StateDefinition) => StoredState | undefined,
-    goneReason: StateChangeReason = 'expired',
-  ): void {
-    for (const state of this.statesOf(ident)) state.look(read(state.definition), goneReason);
-  }
-
   /** One commit of the state `name`, as each class of that name reads it. */
   committed(
     ident: string,
@@ -76,18 +67,10 @@ export class StateWatches {
     for (const state of this.statesOf(ident)) state.gone(reason);
   }
 
-  /** The store cannot be asked: those who were told nothing yet are told that. */
-  fail(ident: string, error: unknown): void {
-    for (const { watchers } of this.statesOf(ident)) {
-      for (const watcher of Array.from(watchers)) if (watcher.isNew) watcher.fail(error);
-    }
-  }
-
   /** The application shuts down: nothing will change any more. */
   complete(): void {
     for (const states of Array.from(this.idents.values())) {
-      for (const { watchers } of Array.from(states.values()))
-        for (const watcher of Array.from(watchers)) watcher.complete();
+      for (const state of Array.from(states.values())) state.complete();
     }
   }
 
@@ -104,26 +87,24 @@ export class StateWatches {
       this.idents.set(ident, states);
     }
     let state = states.get(definition);
-    if (state === undefined) {
-      state = new WatchedState(definition, (told) => this.tellSoon(told));
-      states.set(definition, state);
+    if (state !== undefined) {
+      state.add(watcher);
+      return;
     }
-    state.watchers.add(watcher);
-    if (state.last === undefined) this.source.watched(ident);
-    else state.greet();
+    state = new WatchedState(definition, (told) => this.tellSoon(told));
+    states.set(definition, state);
+    state.add(watcher);
+    this.source.watched(ident, state);
   }
 
   private remove({ ident, definition }: StateToken<unknown>, watcher: Watcher): void {
     this.toTell.delete(watcher);
     const states = this.idents.get(ident);
     const state = states?.get(definition);
-    if (states === undefined || state === undefined) return;
-    state.watchers.delete(watcher);
-    if (state.watchers.size > 0) return;
+    if (states === undefined || state?.remove(watcher) !== true) return;
     states.delete(definition);
-    if (states.size > 0) return;
-    this.idents.delete(ident);
-    this.source.unwatched(ident);
+    if (states.size === 0) this.idents.delete(ident);
+    this.source.unwatched(ident, state);
   }
 
   private tellSoon(watcher: Watcher): void {

@@ -13,10 +13,10 @@ export interface StoredState {
 
 /** One state that is watched, as its watchers have been told of it last. */
 export class WatchedState {
-  readonly watchers = new Set<Watcher>();
   /** How many commits have made it; 0 where nothing is stored. */
   version = 0;
   private snapshot: Snapshot | undefined;
+  private readonly watchers = new Set<Watcher>();
 
   /** @param tell Called when a watcher has something to be told. */
   constructor(
@@ -29,25 +29,35 @@ export class WatchedState {
     return this.snapshot;
   }
 
+  add(watcher: Watcher): void {
+    this.watchers.add(watcher);
+    this.greet();
+  }
+
+  /** True when it was the last one. */
+  remove(watcher: Watcher): boolean {
+    return this.watchers.delete(watcher) && this.watchers.size === 0;
+  }
+
+  /** The store cannot be asked: whoever was told nothing yet is told that. */
+  fail(error: unknown): void {
+    for (const watcher of Array.from(this.watchers)) if (watcher.isNew) watcher.fail(error);
+  }
+
+  /** Nothing will change any more. */
+  complete(): void {
+    for (const watcher of Array.from(this.watchers)) watcher.complete();
+  }
+
   /** A look at the store: those who are new are told what there is, the others what they have missed. */
-  look(stored: StoredState | undefined, goneReason: StateChangeReason): void {
+  look(stored: StoredState | undefined): void {
     const { snapshot, version } = this;
     if (snapshot === undefined) this.become(stored);
-    else if (stored === undefined) this.gone(goneReason);
+    else if (stored === undefined) this.gone('expired');
     // In another life of the state the numbers are the same, and the content is not.
     else if (stored.version !== version || !isDeepStrictEqual(stored.snapshot.value, snapshot.value))
       this.change(stored, 'resynced');
     this.greet();
-  }
-
-  /** Tells those who are new what there is, if that is known. */
-  greet(): void {
-    if (this.snapshot === undefined) return;
-    for (const watcher of this.watchers) {
-      if (!watcher.isNew) continue;
-      watcher.isNew = false;
-      this.put(watcher, 'current', undefined);
-    }
   }
 
   /** One commit, or several that have come as one. A state that cannot be read is a fresh one. */
@@ -59,6 +69,16 @@ export class WatchedState {
   /** Nothing is stored any more. */
   gone(reason: StateChangeReason): void {
     if (this.snapshot !== undefined && this.version > 0) this.change(undefined, reason);
+  }
+
+  /** Tells those who are new what there is, if that is known. */
+  private greet(): void {
+    if (this.snapshot === undefined) return;
+    for (const watcher of this.watchers) {
+      if (!watcher.isNew) continue;
+      watcher.isNew = false;
+      this.put(watcher, 'current', undefined);
+    }
   }
 
   private change(stored: StoredState | undefined, reason: StateChangeReason): void {
