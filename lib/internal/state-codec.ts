@@ -4,6 +4,7 @@ import { StateSerializationError } from '../state.errors.js';
 import { seal } from './seal.js';
 import { definitionOf, findDefinition, upgrade, type StateDefinition } from './state-definition.js';
 import type { Snapshot } from './state-draft.js';
+import type { StatePatch } from './state-patches.js';
 
 /** The shape of a record: raised when a process of before could not read what is written now. */
 const FORMAT = 1;
@@ -24,6 +25,35 @@ type Escaped =
 /** A state, the root or a nested one: name and version of its class, fields, and fields of the class it lacks. */
 type PackedState = readonly [name: string, version: number, fields: unknown, missing: readonly string[]];
 
+/** A state that was read, and how many commits have made it. */
+export interface DecodedState extends Snapshot {
+  readonly commits: number;
+}
+
+/** What one turn has made of one state: the patches that lead there, or its record. */
+export interface StateStep {
+  readonly name: string;
+  /** The version of the class, which paths depend on. */
+  readonly version: number;
+  readonly commits: number;
+  readonly change: { readonly patches: readonly StatePatch[] } | { readonly record: Buffer };
+}
+
+/** What one turn has done. */
+export interface TurnSteps {
+  /** Everything stored went first. */
+  readonly isDeleted: boolean;
+  readonly states: readonly StateStep[];
+}
+
+type PackedPatch = readonly [op: StatePatch['op'], path: StatePatch['path'], value: unknown];
+type PackedStep = readonly [
+  name: string,
+  version: number,
+  commits: number,
+  change: readonly PackedPatch[] | Uint8Array,
+];
+
 /**
  * Turns a state into the bytes of a record and back: MessagePack, with name and version of its class.
  *
@@ -37,13 +67,13 @@ export class StateCodec {
   private readonly fieldNames = new WeakMap<object, readonly string[]>();
 
   /**
-   * The record of a sealed state. Nobody else has the bytes.
+   * The record of a sealed state, which so many `commits` have made. Nobody else has the bytes.
    *
    * @throws {StateSerializationError} when it is nested too deeply for that, which only a `deep` snapshot can be.
    */
-  encode(definition: StateDefinition, { value }: Snapshot): Buffer {
+  encode(definition: StateDefinition, { value }: Snapshot, commits = 1): Buffer {
     try {
-      const packed = this.packr.pack([FORMAT, ...this.packState(definition, value)]);
+      const packed = this.packr.pack([FORMAT, ...this.packState(definition, value), commits]);
       // It is a part of a large buffer that would be kept alive with it.
       return Buffer.from(packed);
     } catch (cause) {
@@ -57,12 +87,31 @@ export class StateCodec {
    * @throws when the bytes are no record of that class, it is of a newer version, `migrate` fails or returns what cannot
    * be stored, or there is a nested state in it whose class this process does not know.
    */
-  decode(definition: StateDefinition, record: Uint8Array): Snapshot {
+  decode(definition: StateDefinition, record: Uint8Array): DecodedState {
     const content: unknown = this.packr.unpack(record);
     if (!Array.isArray(content) || content[0] !== FORMAT) throw new Error('it is no record of this format');
     const [, ...packed] = content as unknown[];
     if (packed[0] !== definition.name) throw new Error('it is a record of another class');
-    return seal(this.unpackState(definition, packed), { name: definition.name });
+    const { value, binary, deep } = seal(this.unpackState(definition, packed), { name: definition.name });
+    return { value, binary, deep, commits: Number(packed[4] ?? 1) };
+  }
+
+  /** What turns have done, for who watches. @throws when it is nested too deeply for that. */
+  encodeSteps(turns: readonly TurnSteps[]): Buffer {
+    const packed = turns.map(({ isDeleted, states }) => [
+      isDeleted,
+      states.map((step) => this.packStep(step)),
+    ]);
+    return Buffer.from(this.packr.pack(packed));
+  }
+
+  /** @throws on whatever {@link encodeSteps} has not made. */
+  decodeSteps(bytes: Uint8Array): TurnSteps[] {
+    const turns = this.packr.unpack(bytes) as [boolean, PackedStep[]][];
+    return turns.map(([isDeleted, states]) => ({
+      isDeleted,
+      states: states.map((step) => this.unpackStep(step)),
+    }));
   }
 
   /**
@@ -77,6 +126,24 @@ export class StateCodec {
     } catch (cause) {
       throw tooDeep(definition, cause);
     }
+  }
+
+  private packStep({ name, version, commits, change }: StateStep): PackedStep {
+    const packed =
+      'record' in change
+        ? change.record
+        : change.patches.map(({ op, path, value }) => [op, path, this.pack(value)] as const);
+    return [name, version, commits, packed];
+  }
+
+  private unpackStep([name, version, commits, packed]: PackedStep): StateStep {
+    if (!Array.isArray(packed)) return { name, version, commits, change: { record: packed as Buffer } };
+    const patches = (packed as PackedPatch[]).map(([op, path, value]) => ({
+      op,
+      path,
+      value: this.restore(value),
+    }));
+    return { name, version, commits, change: { patches } };
   }
 
   private packState(definition: StateDefinition, state: object): PackedState {

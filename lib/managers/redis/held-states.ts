@@ -1,4 +1,4 @@
-import type { StateCodec } from '../../internal/state-codec.js';
+import type { StateCodec, StateStep, TurnSteps } from '../../internal/state-codec.js';
 import type { StateDefinition } from '../../internal/state-definition.js';
 import type { Snapshot } from '../../internal/state-draft.js';
 import type { TurnChanges } from '../managed-turn.js';
@@ -17,6 +17,8 @@ export interface StatesMade {
 export interface StateWrites {
   /** Everything stored goes first. */
   readonly deleteAll: boolean;
+  /** What those who watch are told; empty when nobody does, or not all of it was written down. */
+  readonly steps: Buffer | '';
   /** Fields of the hash and their values, in turn. */
   readonly fields: readonly (string | Buffer)[];
 }
@@ -26,6 +28,8 @@ class HeldState {
   private record: Buffer | undefined;
   private definition: StateDefinition | undefined;
   private snapshot: Snapshot | undefined;
+  /** How many commits have made it; known when it was read or written. */
+  commits = 0;
 
   static stored(record: Buffer): HeldState {
     const state = new HeldState();
@@ -33,23 +37,29 @@ class HeldState {
     return state;
   }
 
-  static written(definition: StateDefinition, snapshot: Snapshot): HeldState {
+  static written(definition: StateDefinition, snapshot: Snapshot, commits: number): HeldState {
     const state = new HeldState();
     state.definition = definition;
     state.snapshot = snapshot;
+    state.commits = commits;
     return state;
   }
 
   bytes(codec: StateCodec): Buffer {
-    return (this.record ??= codec.encode(this.definition as StateDefinition, this.snapshot as Snapshot));
+    return (this.record ??= codec.encode(
+      this.definition as StateDefinition,
+      this.snapshot as Snapshot,
+      this.commits,
+    ));
   }
 
   /** @throws when `definition` cannot read it. */
   as(definition: StateDefinition, codec: StateCodec): Snapshot {
     if (this.snapshot === undefined || this.definition?.cls !== definition.cls) {
-      const snapshot = codec.decode(definition, this.bytes(codec));
+      const decoded = codec.decode(definition, this.bytes(codec));
       this.definition = definition;
-      this.snapshot = snapshot;
+      this.snapshot = decoded;
+      this.commits = decoded.commits;
     }
     return this.snapshot;
   }
@@ -63,6 +73,8 @@ class HeldState {
 export class HeldStates {
   private readonly unwritten = new Map<string, string | Buffer>();
   private isDeleted = false;
+  /** What each turn has done since the last writes; `undefined` when one of them did not write it down. */
+  private steps: TurnSteps[] | undefined = [];
 
   private constructor(
     private readonly states: Map<string, HeldState>,
@@ -112,11 +124,11 @@ export class HeldStates {
   }
 
   /**
-   * Takes over what a turn has committed.
+   * Takes over what a turn has committed, and writes down what it has done if somebody watches.
    *
    * @throws {StateSerializationError} when it cannot be stored; nothing is taken over then.
    */
-  apply({ deleteAll, changed }: TurnChanges): StatesMade {
+  apply({ deleteAll, changed }: TurnChanges, isWatched: boolean): StatesMade {
     // Whoever is nested too deeply has to learn of it alone, before others share a commit with him.
     for (const { draft, snapshot } of changed)
       if (snapshot.deep) this.codec.check(draft.definition, snapshot);
@@ -127,15 +139,24 @@ export class HeldStates {
       this.isDeleted = true;
     }
     const created: string[] = [];
+    const steps: StateStep[] = [];
     for (const { draft, snapshot } of changed) {
       const { definition } = draft;
-      const { name } = definition;
+      const { name, version } = definition;
       const before = this.states.get(name);
       if (before === undefined) created.push(name);
-      else this.keepAside(name, before, definition);
-      this.states.set(name, HeldState.written(definition, snapshot));
+      const commits = before !== undefined && this.canRead(name, before, definition) ? before.commits + 1 : 1;
+      const state = HeldState.written(definition, snapshot, commits);
+      this.states.set(name, state);
       this.unwritten.set(name, '');
+      if (!isWatched) continue;
+      const patches = draft.patches(snapshot);
+      const change = patches === undefined ? { record: state.bytes(this.codec) } : { patches };
+      steps.push({ name, version, commits, change });
     }
+    if (!isWatched && deleted.length + changed.length > 0) this.steps = undefined;
+    else if (deleted.length + steps.length > 0)
+      this.steps?.push({ isDeleted: deleted.length > 0, states: steps });
     return { created, deleted };
   }
 
@@ -145,17 +166,22 @@ export class HeldStates {
     const fields: (string | Buffer)[] = [];
     for (const [field, aside] of this.unwritten)
       fields.push(field, aside === '' ? (this.states.get(field) as HeldState).bytes(this.codec) : aside);
+    const steps =
+      this.steps === undefined || this.steps.length === 0 ? '' : this.codec.encodeSteps(this.steps);
     this.unwritten.clear();
     this.isDeleted = false;
-    return { deleteAll, fields };
+    this.steps = [];
+    return { deleteAll, steps, fields };
   }
 
-  /** A record that could not be read is about to be replaced: it stays in the hash, under a name of its own. */
-  private keepAside(name: string, before: HeldState, definition: StateDefinition): void {
+  /** Whether a record that is about to be replaced can be read. One that cannot stays in the hash, under a name of its own. */
+  private canRead(name: string, before: HeldState, definition: StateDefinition): boolean {
     try {
       before.as(definition, this.codec);
+      return true;
     } catch {
       this.unwritten.set(ASIDE + name, before.bytes(this.codec));
+      return false;
     }
   }
 }

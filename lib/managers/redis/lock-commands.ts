@@ -4,7 +4,7 @@ import type { StateWrites } from './held-states.js';
 import { OpenWork } from './open-work.js';
 import type { RedisArgument, RedisConnection } from './redis-connection.js';
 import type { IdentKeys, RedisKeys } from './redis-keys.js';
-import { ACQUIRE, COMMIT, FINISH, LEAVE, READ, RENEW } from './redis-scripts.js';
+import { ACQUIRE, COMMIT, FINISH, LEAVE, READ, RENEW, UNWATCH, WATCH } from './redis-scripts.js';
 
 /** How a caller waits when the lock is not free: not at all, by asking for the first time, or again. */
 export type Waiting = 'no' | 'first' | 'again';
@@ -21,7 +21,19 @@ export interface LockOwner {
 export interface Grant {
   /** Who has it now: no two grants are the same. */
   readonly owner: string;
+  /** Somebody watches states of the ident. */
+  readonly isWatched: boolean;
   /** Names and records of the states, in turn. */
+  readonly fields: readonly Buffer[];
+}
+
+/** What somebody who watches has found. */
+export interface Look {
+  /** The last commit; empty where nothing is stored. */
+  readonly commit: string;
+  /** How many milliseconds the states live at least; below 0 where there are none. */
+  readonly lifeMs: number;
+  /** Names and records of the states, in turn; none when the commit was known. */
   readonly fields: readonly Buffer[];
 }
 
@@ -38,6 +50,8 @@ export interface Commit {
 const WAIT_LIST_MS = 10_000;
 /** How long a lock lives that was handed over, until its new owner has renewed it, in milliseconds. */
 const HANDED_LEASE_MS = 1_000;
+/** How long a process is told of commits that does not ask to be told again, in milliseconds. */
+const WATCH_MS = 30_000;
 /** How long to rest before a lock that could not be given back is given back again, in milliseconds. */
 const RETRY_MS = 250;
 
@@ -91,21 +105,23 @@ export class LockCommands {
     };
     const reply = await this.connection.run(ACQUIRE, [...lockKeys(lock), ...args], onLate);
     if (typeof reply === 'number') return reply;
-    const [owner, ...fields] = reply as [Buffer, ...Buffer[]];
-    return { owner: owner.toString('latin1'), fields };
+    const [owner, watched, ...fields] = reply as [Buffer, number, ...Buffer[]];
+    return { owner: owner.toString('latin1'), isWatched: watched === 1, fields };
   }
 
   /** Writes and keeps the lock. */
   async commit(lock: LockOwner, { id, writes }: Commit): Promise<LockVerdict> {
-    const { deleteAll, fields } = writes;
-    const args = [lock.owner, id, deleteAll ? 1 : 0, this.lockMs, this.lockedStatesMs, ...fields];
+    const { deleteAll, steps, fields } = writes;
+    const { lockMs, lockedStatesMs, keys } = this;
+    const fixed = [lock.owner, id, deleteAll ? 1 : 0, lockMs, lockedStatesMs, steps, keys.channelPrefix];
+    const args = [...fixed, ...fields];
     return verdict(await this.connection.run(COMMIT, [...lockKeys(lock), ...args]));
   }
 
   /** Writes and gives the lock up. */
   async finish(lock: LockOwner, { id, writes, windowMs }: Commit): Promise<LockVerdict> {
-    const { deleteAll, fields } = writes;
-    const args = [lock.owner, id, deleteAll ? 1 : 0, wholeMs(windowMs), ...this.handOver, ...fields];
+    const { deleteAll, steps, fields } = writes;
+    const args = [lock.owner, id, deleteAll ? 1 : 0, wholeMs(windowMs), ...this.handOver, steps, ...fields];
     return verdict(await this.connection.run(FINISH, [...lockKeys(lock), ...args]));
   }
 
@@ -132,6 +148,19 @@ export class LockCommands {
   async read(keys: IdentKeys, name: string): Promise<Buffer | undefined> {
     const reply = await this.connection.run(READ, [keys.lock, keys.states, name, this.windowMs]);
     return (reply as Buffer | null) ?? undefined;
+  }
+
+  /** What is stored, unless `known` is its last commit, and has `instance` told of commits for {@link WATCH_MS}. */
+  async watch(keys: IdentKeys, instance: string, known: string | undefined): Promise<Look> {
+    const args = [instance, WATCH_MS, known ?? '?', this.keys.channelPrefix];
+    const reply = await this.connection.run(WATCH, [keys.lock, keys.states, keys.watchers, ...args]);
+    const [commit, lifeMs, ...fields] = reply as [Buffer, number, ...Buffer[]];
+    return { commit: commit.toString('latin1'), lifeMs, fields };
+  }
+
+  /** Ends {@link watch}. */
+  async unwatch(keys: IdentKeys, instance: string): Promise<void> {
+    await this.connection.run(UNWATCH, [keys.watchers, instance]);
   }
 
   /** Whether the call that failed with `error` can have done nothing. */
@@ -174,8 +203,8 @@ export class LockCommands {
   }
 }
 
-function lockKeys({ keys }: LockOwner): [string, string, string] {
-  return [keys.lock, keys.wait, keys.states];
+function lockKeys({ keys }: LockOwner): [string, string, string, string] {
+  return [keys.lock, keys.wait, keys.states, keys.watchers];
 }
 
 /** Redis counts whole milliseconds. None at all deletes at once: that is for what is over. */

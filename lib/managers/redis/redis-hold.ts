@@ -30,6 +30,8 @@ export interface HoldHost {
   readonly leaseHoldMs: number;
   /** Whether a caller of this process has the turn of the ident, or is about to have it. */
   isClaimed(ident: string): boolean;
+  /** Whether somebody in this process watches states of the ident. */
+  isWatched(ident: string): boolean;
   /** The lock was got: it has to be renewed from now on. */
   held(hold: RedisHold): void;
   /** The next caller starts with a new hold. */
@@ -101,6 +103,8 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   /** Turns have queued for it here. */
   private isShared = false;
   private isRenewing = false;
+  /** Somebody watches: turns say what they do, and are stored at once. */
+  private isWatched = false;
   private isEnding = false;
   private contendedSinceMs: number | undefined;
   private turns = 0;
@@ -173,14 +177,16 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   /** Takes over what `turn`, which has the lock, has changed. `undefined`: acknowledged at once, under `leaseHold`. */
   accept(turn: ManagedTurn, changes: TurnChanges): Promise<void> | undefined {
     const { host } = this;
+    const isWatched = this.isWatched || host.isWatched(this.ident);
     const isAcknowledged =
       host.leaseHoldMs > 0 &&
+      !isWatched &&
       !this.isEnding &&
       this.contendedSinceMs === undefined &&
       !this.isCommitting &&
       this.uncovered.length === 0;
     if (!isAcknowledged && this.acknowledged > 0) this.acknowledgedStates ??= this.states.freeze();
-    const made = this.states.apply(changes);
+    const made = this.states.apply(changes, isWatched);
     if (isAcknowledged) {
       if (this.states.isDirty) this.acknowledged += 1;
       host.committed(this, made);
@@ -190,8 +196,9 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   }
 
   /** The lock has come. */
-  granted({ owner, fields }: Grant, untilMs: number): void {
+  granted({ owner, isWatched, fields }: Grant, untilMs: number): void {
     this.phase = 'held';
+    this.isWatched ||= isWatched;
     this.owner = owner;
     this.states = HeldStates.load(fields, this.host.codec);
     this.leaseUntilMs = untilMs;
@@ -225,6 +232,11 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     if (clock.nowMs() - this.usedAtMs < expirationMs) return false;
     this.endLease();
     return true;
+  }
+
+  /** Somebody has begun to watch states of the ident. */
+  watched(): void {
+    this.isWatched = true;
   }
 
   /** Somebody in another process waits for the lock. */

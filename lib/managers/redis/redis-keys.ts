@@ -14,6 +14,8 @@ export interface IdentKeys {
   readonly lock: string;
   readonly wait: string;
   readonly states: string;
+  /** The processes that watch states of the ident. */
+  readonly watchers: string;
 }
 
 /** How the names in Redis are made. */
@@ -31,7 +33,7 @@ export class RedisKeys {
 
   ofHash(hash: string): IdentKeys {
     const states = `${this.prefix}{${hash}}`;
-    return { hash, lock: `${states}:lock`, wait: `${states}:wait`, states };
+    return { hash, lock: `${states}:lock`, wait: `${states}:wait`, states, watchers: `${states}:watch` };
   }
 
   /** Matches the states of all idents, in the syntax of SCAN; `outerPrefix` is one that the client puts before keys. */

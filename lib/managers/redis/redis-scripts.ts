@@ -34,8 +34,8 @@ const BASE = `local function base(owner) return string.match(owner, '^[^/]+') en
 
 /**
  * Gives up the lock, which is held: the longest waiting process becomes its owner at once and is sent the states.
- * Without anybody who waits the lock is deleted. Expects {@link BASE} and the locals `lock`, `wait`, `states`, `prefix`,
- * `leaseMs`, `statesMs` and `countsReceivers`.
+ * Without anybody who waits the lock is deleted. Expects {@link BASE} and the locals `lock`, `wait`, `states`, `watchers`,
+ * `prefix`, `leaseMs`, `statesMs` and `countsReceivers`.
  *
  * A message reaches nobody when its process has died: the next one's turn. On a cluster PUBLISH counts the receivers of
  * one node only and says nothing; there the short lease is what a dead process costs.
@@ -49,7 +49,8 @@ while waiter do
   local grant = waiter .. '/' .. base(ARGV[1])
   redis.call('SET', lock, grant, 'PX', leaseMs)
   if #fields > 0 then redis.call('PEXPIRE', states, statesMs) end
-  local head = 'handed ' .. string.match(lock, '{(%x+)}:lock$') .. ' ' .. grant .. ' ' .. table.concat(lengths, ' ')
+  local watched = redis.call('EXISTS', watchers)
+  local head = 'handed ' .. string.match(lock, '{(%x+)}:lock$') .. ' ' .. grant .. ' ' .. watched .. ' ' .. table.concat(lengths, ' ')
   local message = head .. '\\n' .. table.concat(fields)
   local reached = redis.call('PUBLISH', prefix .. string.match(waiter, '^[^:]+'), message)
   if reached > 0 or not countsReceivers then return 1 end
@@ -59,15 +60,39 @@ redis.call('DEL', lock)
 return 1
 `;
 
-/** Writes what a commit brings, or returns because the lock is not held. `FIXED` is the number of fixed arguments. */
+/**
+ * Writes what a commit brings and tells the processes that watch, or returns because the lock is not held. `FIXED` is the
+ * number of fixed arguments; `STEPS` and `PREFIX` are the numbers of those that say what watchers are told, and how the
+ * names of the channels begin.
+ */
 const WRITE = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   if ARGV[2] ~= '' and redis.call('HGET', KEYS[3], '${RECEIPT}') == ARGV[2] then return 2 end
   return 0
 end
-if ARGV[3] == '1' then redis.call('DEL', KEYS[3]) end
-if #ARGV > FIXED then redis.call('HSET', KEYS[3], '${RECEIPT}', ARGV[2], unpack(ARGV, FIXED + 1)) end
+if ARGV[3] == '1' or #ARGV > FIXED then
+  local watching = redis.call('ZRANGE', KEYS[4], 0, -1)
+  local before = #watching > 0 and redis.call('HGET', KEYS[3], '${RECEIPT}') or ''
+  if ARGV[3] == '1' then redis.call('DEL', KEYS[3]) end
+  if #ARGV > FIXED then redis.call('HSET', KEYS[3], '${RECEIPT}', ARGV[2], unpack(ARGV, FIXED + 1)) end
+  if #watching > 0 then
+    local head = {'changed', string.match(KEYS[1], '{(%x+)}:lock$'), before, ARGV[2], ARGV[3]}
+    local body = ARGV[STEPS]
+    if body == '' then
+      for index = FIXED + 1, #ARGV do head[#head + 1] = #ARGV[index] end
+      body = table.concat(ARGV, '', FIXED + 1)
+    end
+    local message = table.concat(head, ' ') .. '\\n' .. body
+    for _, instance in ipairs(watching) do redis.call('PUBLISH', ARGV[PREFIX] .. instance, message) end
+  end
+end
 `;
+
+function write(fixed: number, steps: number, prefix: number): string {
+  return WRITE.replaceAll('FIXED', String(fixed))
+    .replaceAll('STEPS', String(steps))
+    .replaceAll('PREFIX', String(prefix));
+}
 
 const WRITE_ARGS = `
 -- ARGV[1] owner
@@ -79,19 +104,19 @@ const WRITE_ARGS = `
  */
 export const ACQUIRE = script(
   'acquire',
-  3,
+  4,
   6,
   `-- Takes the lock of an ident if it is free, or has been handed to the caller, and loads its states.
 -- Otherwise puts the caller on the wait list, once, and tells the process that holds the lock.
--- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states
+-- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states  KEYS[4] watchers
 -- ARGV[1] owner, <instance>:<number>, without a slash
 -- ARGV[2] ms the lock lives
 -- ARGV[3] ms the states live at least
 -- ARGV[4] how the caller waits: no (not at all), first (asks for the first time), again
 -- ARGV[5] prefix of the channels
 -- ARGV[6] ms the wait list lives
--- Returns the owner that the lock has and the fields and values of the states when it is the caller's, else the ms it
--- still lives for its owner.
+-- Returns the owner that the lock has, 1 if somebody watches the ident, and the fields and values of the states when it is
+-- the caller's, else the ms it still lives for its owner.
 ${BASE}local owner, mode = ARGV[1], ARGV[4]
 local holder = not redis.call('SET', KEYS[1], owner, 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1])
 if not holder or base(holder) == owner then
@@ -99,6 +124,7 @@ if not holder or base(holder) == owner then
   if mode == 'again' then redis.call('ZREM', KEYS[2], owner) end
   local fields = redis.call('HGETALL', KEYS[3])
   if #fields > 0 then redis.call('PEXPIRE', KEYS[3], ARGV[3]) end
+  table.insert(fields, 1, redis.call('EXISTS', KEYS[4]))
   table.insert(fields, 1, holder or owner)
   return fields
 end
@@ -117,15 +143,17 @@ return redis.call('PTTL', KEYS[1])
 /** Commits and keeps the lock. */
 export const COMMIT = script(
   'commit',
-  3,
-  5,
+  4,
+  7,
   `-- Writes states and keeps the lock, if it is still the caller's.
--- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states${WRITE_ARGS}
+-- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states  KEYS[4] watchers${WRITE_ARGS}
 -- ARGV[4] ms the lock lives
 -- ARGV[5] ms the states live at least
--- ARGV[6], ARGV[7] … field and value of each state to write
+-- ARGV[6] what watchers are told; empty: the fields and values
+-- ARGV[7] prefix of the channels
+-- ARGV[8], ARGV[9] … field and value of each state to write
 -- Returns 0: the lock is lost and nothing is written; 1: done; 2: done by an earlier call; 3: done, and somebody waits.
-${WRITE.replaceAll('FIXED', '5')}
+${write(7, 6, 7)}
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('PEXPIRE', KEYS[3], ARGV[5])
 return redis.call('EXISTS', KEYS[2]) == 1 and 3 or 1
@@ -136,20 +164,21 @@ return redis.call('EXISTS', KEYS[2]) == 1 and 3 or 1
 /** Commits and gives up the lock, in one round trip. */
 export const FINISH = script(
   'finish',
-  3,
-  8,
+  4,
+  9,
   `-- Writes states, restarts their window and gives up the lock, if it is still the caller's.
--- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states${WRITE_ARGS}
+-- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states  KEYS[4] watchers${WRITE_ARGS}
 -- ARGV[4] ms the states live from now on
 -- ARGV[5] prefix of the channels
 -- ARGV[6] ms the lock lives that is handed over, until its new owner has renewed it
 -- ARGV[7] ms the states live at least when it is
 -- ARGV[8] 1: PUBLISH counts all receivers
--- ARGV[9], ARGV[10] … field and value of each state to write
+-- ARGV[9] what watchers are told; empty: the fields and values
+-- ARGV[10], ARGV[11] … field and value of each state to write
 -- Returns 0: the lock is lost and nothing is written; 1: done; 2: done by an earlier call.
-${WRITE.replaceAll('FIXED', '8')}
+${write(9, 9, 5)}
 redis.call('PEXPIRE', KEYS[3], ARGV[4])
-${BASE}local lock, wait, states = KEYS[1], KEYS[2], KEYS[3]
+${BASE}local lock, wait, states, watchers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix, leaseMs, statesMs, countsReceivers = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
 ${HAND_OVER}`,
   true,
@@ -176,10 +205,10 @@ return 1
 /** Stops waiting, and passes on what was handed over meanwhile. */
 export const LEAVE = script(
   'leave',
-  3,
+  4,
   5,
   `-- Takes the caller off the wait list; a lock that has been handed to it goes on to the next one.
--- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states
+-- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states  KEYS[4] watchers
 -- ARGV[1] owner
 -- ARGV[2] prefix of the channels
 -- ARGV[3] ms the lock lives that is handed over, until its new owner has renewed it
@@ -189,7 +218,7 @@ export const LEAVE = script(
 ${BASE}redis.call('ZREM', KEYS[2], base(ARGV[1]))
 local holder = redis.call('GET', KEYS[1])
 if not holder or base(holder) ~= base(ARGV[1]) then return 0 end
-local lock, wait, states = KEYS[1], KEYS[2], KEYS[3]
+local lock, wait, states, watchers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix, leaseMs, statesMs, countsReceivers = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
 ${HAND_OVER}`,
 );
@@ -210,5 +239,59 @@ return record
 `,
 );
 
+/** Looks at what is stored, and has this process told of each commit for a while. */
+export const WATCH = script(
+  'watch',
+  3,
+  4,
+  `-- Puts the caller among those who are told of commits, or keeps it there, and returns what is stored if the caller does
+-- not know it. Tells the process that holds the lock when the caller is new. Leaves the window of the states alone.
+-- KEYS[1] lock  KEYS[2] states  KEYS[3] watchers
+-- ARGV[1] instance of the caller
+-- ARGV[2] ms for which it is told
+-- ARGV[3] the last commit that the caller knows; '?': none
+-- ARGV[4] prefix of the channels
+-- Returns the last commit, the ms that the states live (below 0: there are none), and, unless the caller knows that commit,
+-- their fields and values.
+${BASE}local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+if redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1]) == 1 then
+  local holder = redis.call('GET', KEYS[1])
+  if holder then
+    redis.call('PUBLISH', ARGV[4] .. string.match(holder, '^[^:]+'), 'watched ' .. string.match(KEYS[1], '{(%x+)}:lock$') .. ' ' .. holder)
+  end
+end
+redis.call('PEXPIRE', KEYS[3], ARGV[2])
+local commit = redis.call('HGET', KEYS[2], '${RECEIPT}') or ''
+local fields = commit == ARGV[3] and {} or redis.call('HGETALL', KEYS[2])
+table.insert(fields, 1, redis.call('PTTL', KEYS[2]))
+table.insert(fields, 1, commit)
+return fields
+`,
+);
+
+/** Ends what {@link WATCH} has begun. */
+export const UNWATCH = script(
+  'unwatch',
+  1,
+  1,
+  `-- Takes the caller from among those who are told of commits.
+-- KEYS[1] watchers
+-- ARGV[1] instance of the caller
+-- Returns 1: it was there; 0: it was not.
+return redis.call('ZREM', KEYS[1], ARGV[1])
+`,
+);
+
 /** Every script there is. */
-export const REDIS_SCRIPTS: readonly RedisScript[] = [ACQUIRE, COMMIT, FINISH, RENEW, LEAVE, READ];
+export const REDIS_SCRIPTS: readonly RedisScript[] = [
+  ACQUIRE,
+  COMMIT,
+  FINISH,
+  RENEW,
+  LEAVE,
+  READ,
+  WATCH,
+  UNWATCH,
+];

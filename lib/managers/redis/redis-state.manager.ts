@@ -20,6 +20,7 @@ import { lockTimeout, tooManyWaiters } from '../lock-errors.js';
 import { LockingStateManager, type LockWait } from '../locking-state.manager.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
 import type { StateStats } from '../state.manager.js';
+import type { WatchedState } from '../watch/watched-state.js';
 import { ExpirationWatch } from './expiration-watch.js';
 import type { StatesMade } from './held-states.js';
 import { HoldTable } from './hold-table.js';
@@ -29,6 +30,7 @@ import { OpenWork } from './open-work.js';
 import { RedisConnection } from './redis-connection.js';
 import { RedisHold, type HoldHost } from './redis-hold.js';
 import { RedisKeys } from './redis-keys.js';
+import { RedisWatches } from './redis-watches.js';
 import { parseWake } from './wake-message.js';
 
 /** Bytes of randomness in the name of a process: its owner ids cannot be guessed. */
@@ -73,7 +75,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private readonly leaseHolds = new Map<RedisHold, LeaseHold>();
   private readonly leaseQueue = new DeadlineQueue<LeaseHold>();
   private readonly leaseEnder: DeadlineWorker<LeaseHold>;
-  private readonly watch: ExpirationWatch;
+  private readonly expirations: ExpirationWatch;
+  private readonly watched: RedisWatches;
   private readonly working = new OpenWork();
   private readonly reported = new Set<string>();
 
@@ -99,7 +102,17 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
       onDue: ({ hold }) => hold.endLease(),
       onError: (error) => this.logger.error('Ending leases failed, trying again in a second.', error),
     });
-    this.watch = new ExpirationWatch({
+    this.watched = new RedisWatches({
+      clock,
+      codec: this.codec,
+      commands: this.commands,
+      keys: this.keys,
+      instance: this.instance,
+      expirationMs,
+      onUnreadable: ({ ident, state }, record, error) =>
+        this.reportUnreadable(ident, state.definition, record, error),
+    });
+    this.expirations = new ExpirationWatch({
       clock,
       windowMs: expirationMs,
       isStored: (ident) => this.connection.exists(this.keys.ofIdent(ident).states),
@@ -156,6 +169,11 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   /** @internal */
+  isWatched(ident: string): boolean {
+    return this.watches.isWatched(ident);
+  }
+
+  /** @internal */
   held(hold: RedisHold): void {
     this.watchOver(hold);
     if (this.leaseHoldMs === 0) return;
@@ -177,13 +195,13 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   /** @internal */
   released({ ident, held }: RedisHold): void {
-    if (this.isObserved && !held.isEmpty) this.watch.touch(ident, held.names);
+    if (this.isObserved && !held.isEmpty) this.expirations.touch(ident, held.names);
   }
 
   /** @internal */
   committed({ ident }: RedisHold, { created, deleted }: StatesMade): void {
     if (deleted.length > 0) {
-      this.watch.forget(ident);
+      this.expirations.forget(ident);
       this.emit('deleted', ident, deleted);
     }
     if (created.length > 0) this.emit('created', ident, created);
@@ -229,8 +247,17 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     await this.commands.whenAllLeft();
     this.renewer.stop();
     this.leaseEnder.stop();
-    this.watch.stop();
+    this.expirations.stop();
+    this.watched.stop();
     await this.connection.close();
+  }
+
+  protected stateWatched(ident: string, state: WatchedState): void {
+    this.watched.watched(ident, state);
+  }
+
+  protected override stateUnwatched(ident: string, state: WatchedState): void {
+    this.watched.unwatched(ident, state);
   }
 
   protected trySecure(turn: ManagedTurn): boolean {
@@ -322,8 +349,13 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private wake(message: Buffer): void {
     const wake = parseWake(message);
     if (wake === undefined) return;
+    if (wake.type === 'changed') {
+      this.watched.hear(wake);
+      return;
+    }
     const hold = this.holds.ofOwner(wake.owner);
     if (wake.type === 'wanted') hold?.wanted();
+    else if (wake.type === 'watched') hold?.watched();
     else if (hold !== undefined) hold.request.handed(wake);
     // Whoever waited has left: the next one's turn.
     else void this.commands.leave({ keys: this.keys.ofHash(wake.hash), owner: wake.owner });
@@ -343,7 +375,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private async readStored(ident: string, definition: StateDefinition): Promise<Snapshot | undefined> {
     const record = await this.commands.read(this.keys.ofIdent(ident), definition.name);
     if (record === undefined) return undefined;
-    if (this.isObserved) this.watch.touch(ident, [definition.name]);
+    if (this.isObserved) this.expirations.touch(ident, [definition.name]);
     try {
       return this.codec.decode(definition, record);
     } catch (error) {

@@ -133,7 +133,7 @@ class Mutator {
       () => list.shift(),
       () => list.unshift(this.value()),
       () => list.splice(this.below(3), this.below(3), this.value()),
-      () => list.reverse(),
+      () => list.splice(0, list.length, ...list.toReversed()),
       () => list.sort(() => this.random() - 0.5),
       () => (list.length = this.below(list.length + 1)),
       () => list.length > 0 && (list[this.below(list.length)] = this.value()),
