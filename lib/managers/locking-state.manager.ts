@@ -74,6 +74,7 @@ export abstract class LockingStateManager
     this.events$ = this.events.stream;
     this.watches = new StateWatches({
       watched: (ident, state) => this.stateWatched(ident, state),
+      joined: (state) => this.watchJoined(state),
       unwatched: (ident, state) => this.stateUnwatched(ident, state),
       assertReadable: () => this.assertReadable(),
       onError: (error) => this.logger.error('A subscriber of StateManager.watch() threw.', error),
@@ -205,6 +206,11 @@ export abstract class LockingStateManager
   protected abstract lockReleased(turn: ManagedTurn, nowMs: number): void;
   /** Somebody begins to watch `state`, of `ident`: it is to be shown what is stored, and what becomes of it. */
   protected abstract stateWatched(ident: string, state: WatchedState): void;
+  /** Somebody else watches it as well. */
+  protected watchJoined(state: WatchedState): void {
+    // Where commits are seen as they are made it is up to date.
+    state.greet();
+  }
   /** Nobody watches it any more. */
   protected stateUnwatched(_ident: string, _state: WatchedState): void {
     // Nothing was kept for it where commits are seen anyway.

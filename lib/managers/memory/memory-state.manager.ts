@@ -131,6 +131,7 @@ export class MemoryStateManager extends LockingStateManager {
   protected stateWatched(ident: string, state: WatchedState): void {
     const entry = this.liveEntry(ident);
     state.look(entry && this.stored(entry, state.definition));
+    state.greet();
   }
 
   protected async secure(): Promise<void> {

@@ -256,6 +256,10 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     this.watched.watched(ident, state);
   }
 
+  protected override watchJoined(state: WatchedState): void {
+    this.watched.joined(state);
+  }
+
   protected override stateUnwatched(ident: string, state: WatchedState): void {
     this.watched.unwatched(ident, state);
   }

@@ -63,6 +63,14 @@ export class RedisWatches implements WatchRoomHost {
     this.check(room);
   }
 
+  /** Somebody else watches it as well. What is committed by now may still be on its way. */
+  joined(state: WatchedState): void {
+    const room = this.rooms.get(state);
+    if (room === undefined) return;
+    room.isJoined = true;
+    this.check(room);
+  }
+
   unwatched(ident: string, state: WatchedState): void {
     const room = this.rooms.get(state);
     const watched = this.idents.get(ident);
@@ -125,7 +133,8 @@ export class RedisWatches implements WatchRoomHost {
       room.failed(error);
     }
     const { heldUntilMs } = room;
-    if (heldUntilMs !== undefined) this.checkIn(room, heldUntilMs - this.nowMs());
+    if (room.isJoined) this.check(room);
+    else if (heldUntilMs !== undefined) this.checkIn(room, heldUntilMs - this.nowMs());
     else if (lifeMs >= 0) this.checkIn(room, lifeMs);
     else this.checkIn(room, LOOK_EVERY_MS);
   }

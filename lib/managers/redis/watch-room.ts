@@ -29,6 +29,8 @@ export class WatchRoom {
   timer: ClockTimer | undefined;
   isChecking = false;
   isClosed = false;
+  /** Somebody has come who was not there when the store was looked at last. */
+  isJoined = false;
 
   /** The last commit that was applied; `undefined` before the first look. */
   private commit: string | undefined;
@@ -62,6 +64,7 @@ export class WatchRoom {
   /** The store is about to be looked at. */
   checking(): void {
     this.isChecking = true;
+    this.isJoined = false;
     this.recent.clear();
     this.lastBefore = this.pending.at(-1);
   }
@@ -76,6 +79,7 @@ export class WatchRoom {
       // Nothing was missed: what was waiting is from before the first look.
       if (this.lastBefore !== undefined) this.pending.splice(0, this.pending.indexOf(this.lastBefore) + 1);
       this.drain();
+      this.greet();
     } else if (this.heldBack?.look.commit === look.commit && this.heldBack.applied === this.applied) {
       if (this.host.nowMs() >= this.heldBack.untilMs) this.adopt(look);
     } else {
@@ -86,7 +90,7 @@ export class WatchRoom {
   /** The store could not be looked at. */
   failed(error: unknown): void {
     this.isChecking = false;
-    if (this.commit === undefined) this.state.fail(error);
+    this.state.fail(error);
   }
 
   hear(message: ChangedMessage): void {
@@ -99,7 +103,12 @@ export class WatchRoom {
     this.commit = look.commit;
     this.appliedAtMs = this.host.nowMs();
     this.state.look(this.recordIn(look.fields));
+    this.greet();
     this.drain();
+  }
+
+  private greet(): void {
+    if (!this.isJoined) this.state.greet();
   }
 
   private drain(): void {
@@ -128,6 +137,10 @@ export class WatchRoom {
       this.applied += 1;
       this.appliedAtMs = this.host.nowMs();
       if (this.isChecking) this.recent.add(message.commit);
+      if (this.heldBack?.look.commit === message.commit) {
+        this.heldBack = undefined;
+        this.greet();
+      }
     }
   }
 

@@ -10,6 +10,8 @@ import { Watcher } from './watcher.js';
 export interface WatchSource {
   /** Somebody watches a state that nobody has watched: it is to be shown what is stored, and what becomes of it. */
   watched(ident: string, state: WatchedState): void;
+  /** Somebody else watches it as well: {@link WatchedState.greet} is to be called when it is known to be up to date. */
+  joined(state: WatchedState): void;
   /** Nobody watches the state any more. */
   unwatched(ident: string, state: WatchedState): void;
   /** @throws {StateManagerClosedError} after shutdown. */
@@ -89,6 +91,7 @@ export class StateWatches {
     let state = states.get(definition);
     if (state !== undefined) {
       state.add(watcher);
+      this.source.joined(state);
       return;
     }
     state = new WatchedState(definition, (told) => this.tellSoon(told));

@@ -29,9 +29,9 @@ export class WatchedState {
     return this.snapshot;
   }
 
+  /** @param watcher Is told nothing before {@link greet}. */
   add(watcher: Watcher): void {
     this.watchers.add(watcher);
-    this.greet();
   }
 
   /** True when it was the last one. */
@@ -49,7 +49,7 @@ export class WatchedState {
     for (const watcher of Array.from(this.watchers)) watcher.complete();
   }
 
-  /** A look at the store: those who are new are told what there is, the others what they have missed. */
+  /** A look at the store: watchers are told what they have missed. */
   look(stored: StoredState | undefined): void {
     const { snapshot, version } = this;
     if (snapshot === undefined) this.become(stored);
@@ -57,7 +57,6 @@ export class WatchedState {
     // In another life of the state the numbers are the same, and the content is not.
     else if (stored.version !== version || !isDeepStrictEqual(stored.snapshot.value, snapshot.value))
       this.change(stored, 'resynced');
-    this.greet();
   }
 
   /** One commit, or several that have come as one. A state that cannot be read is a fresh one. */
@@ -71,8 +70,8 @@ export class WatchedState {
     if (this.snapshot !== undefined && this.version > 0) this.change(undefined, reason);
   }
 
-  /** Tells those who are new what there is, if that is known. */
-  private greet(): void {
+  /** Tells those who are new what there is. */
+  greet(): void {
     if (this.snapshot === undefined) return;
     for (const watcher of this.watchers) {
       if (!watcher.isNew) continue;
