@@ -24,5 +24,6 @@ export default {
       },
     ],
   },
+  testSequencer: '<rootDir>/test/support/long-first.mjs',
   testTimeout: 20_000,
 };
