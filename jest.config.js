@@ -25,5 +25,5 @@ export default {
     ],
   },
   testSequencer: '<rootDir>/test/support/long-first.mjs',
-  testTimeout: 20_000,
+  testTimeout: 60_000,
 };

@@ -193,36 +193,58 @@ describe('the turns of one ident that four processes want', () => {
 
   it('wait for nobody who need not be waited for: two processes, ten tasks each, 600 turns', async () => {
     const running = await startWorkers(2);
-    // The best of a few, so that a machine that stands still, or does something else, for a moment does not count.
-    let best = await waitsOf(running);
-    for (let more = 0; more < 9 && (best.longestMs >= 250 || best.meanHandOverMs >= 5); more += 1) {
-      await delay(200);
-      best = await waitsOf(running);
-    }
+    const rounds: Waits[] = [];
+    // The best of a few, so that a machine that stands still, or does something else, for a moment does not count; and
+    // where it does so all the time, what counts is how long it takes meanwhile to answer at all.
+    while (rounds.length < 10 && !rounds.some(isBrisk)) rounds.push(await waitsOf(running));
 
-    expect(best.longestMs).toBeLessThan(250);
-    expect(best.handOvers).toBeGreaterThan(1);
-    expect(best.meanHandOverMs).toBeLessThan(5);
-    console.log(
-      `${best.handOvers} hand-overs, mean ${best.meanHandOverMs.toFixed(2)} ms; longest wait ${best.longestMs.toFixed(1)} ms`,
-    );
-  }, 60_000);
+    for (const { handOvers } of rounds) expect(handOvers).toBeGreaterThan(1);
+    expect(rounds.filter(isBrisk)).toHaveLength(1);
+  }, 120_000);
 });
 
 interface Waits {
   readonly longestMs: number;
   readonly handOvers: number;
   readonly meanHandOverMs: number;
+  /** What Redis took meanwhile to answer somebody who asked for nothing, on average. */
+  readonly meanPingMs: number;
 }
+
+/** Whether nobody has waited for anything but the others' turns: about two answers for each hand-over, and no timer. */
+function isBrisk({ longestMs, meanHandOverMs, meanPingMs }: Waits): boolean {
+  return longestMs < Math.max(250, 100 * meanPingMs) && meanHandOverMs < Math.max(5, 6 * meanPingMs);
+}
+
+/** Asks for nothing now and then, until it is told to stop. */
+async function pingUntil(signal: AbortSignal): Promise<number> {
+  const client = server.connect();
+  await client.ping();
+  const tookMs: number[] = [];
+  do {
+    const startMs = performance.now();
+    await client.ping();
+    tookMs.push(performance.now() - startMs);
+    await delay(3);
+  } while (!signal.aborted);
+  client.disconnect();
+  return mean(tookMs);
+}
+
+const mean = (numbers: readonly number[]): number =>
+  numbers.reduce((all, each) => all + each, 0) / numbers.length;
 
 /** What ten tasks in each process wait for each other on one ident. */
 async function waitsOf(running: readonly RedisWorker[]): Promise<Waits> {
   const ident = `ident-${randomUUID()}`;
+  const done = new AbortController();
+  const pinged = pingUntil(done.signal);
   await Promise.all(
     running.map((worker) =>
       worker.run({ tasks: 10, idents: [ident], turns: 30, keepsEntries: false, reportsLast: true }),
     ),
   );
+  done.abort();
   const records = running
     .flatMap(({ records: own }, number) => own.map((record) => ({ ...record, number })))
     .filter((record) => record.ident === ident)
@@ -239,6 +261,7 @@ async function waitsOf(running: readonly RedisWorker[]): Promise<Waits> {
   return {
     longestMs: Math.max(...records.map(({ startMs, beginMs }) => (beginMs as number) - startMs)),
     handOvers: handOversMs.length,
-    meanHandOverMs: handOversMs.reduce((all, each) => all + each, 0) / handOversMs.length,
+    meanHandOverMs: mean(handOversMs),
+    meanPingMs: await pinged,
   };
 }

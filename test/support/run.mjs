@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const WORKERS = 4;
+const WORKERS = 3;
 /** Files that measure how long things take, or keep every core busy: neither goes well beside others. */
 const ALONE = [
   // They measure.
