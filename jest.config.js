@@ -24,5 +24,6 @@ export default {
       },
     ],
   },
-  testTimeout: 20_000,
+  testSequencer: '<rootDir>/test/support/long-first.mjs',
+  testTimeout: 60_000,
 };

@@ -59,16 +59,16 @@ export function contentionSuite(harness: ConformanceHarness): void {
     });
 
     it('S4, S5: keep a state alive that either of them uses, and let it go when neither does', async () => {
-      const [first, second] = await openPair({ expiration: 300 });
+      const [first, second] = await openPair({ expiration: 600 });
       const token = new StateToken(newIdent(), CounterState);
       await first.modifyState(token, (counter) => counter.increment());
       for (let round = 0; round < 3; round += 1) {
-        await harness.advance(150);
+        await harness.advance(200);
         await (round === 1 ? second.getState(token) : second.modifyState(token, (counter) => counter.count));
       }
-      await harness.advance(150);
+      await harness.advance(200);
       expect((await first.getState(token)).count).toBe(1);
-      await harness.advance(700);
+      await harness.advance(1_200);
 
       expect(await first.count()).toBe(0);
       expect(await second.count()).toBe(0);

@@ -5,7 +5,7 @@ import { CartState, CounterState } from './states.js';
 
 export function deleteSuite(harness: ConformanceHarness): void {
   const openCounted = async () => {
-    const manager = await harness.open({ maxHold: 150 });
+    const manager = await harness.open({ maxHold: 1_000 });
     const token = new StateToken(newIdent(), CounterState);
     await manager.modifyState(token, (counter) => counter.increment());
     const events: StateEvent[] = [];
@@ -62,7 +62,7 @@ export function deleteSuite(harness: ConformanceHarness): void {
       const { manager, token } = await openCounted();
       const turn = await manager.openTurn(token.ident);
       const counter = await turn.state(CounterState);
-      await harness.advance(300);
+      await harness.advance(2_000);
       expect(await manager.deleteState(token.ident)).toBe(true);
       counter.count = 50;
 

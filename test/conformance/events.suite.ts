@@ -8,7 +8,7 @@ import { CartState, CounterState } from './states.js';
 export function eventsSuite(harness: ConformanceHarness): void {
   describe('events', () => {
     it('tells of created, expired and deleted states, once each, and only of what is committed', async () => {
-      const manager = await harness.open({ expiration: 100 });
+      const manager = await harness.open({ expiration: 500 });
       const token = new StateToken(newIdent(), CounterState);
       const events: StateEvent[] = [];
       manager.events$.subscribe((event) => events.push(event));
@@ -21,7 +21,7 @@ export function eventsSuite(harness: ConformanceHarness): void {
       await manager.modifyState(token, (counter) => counter.increment());
       await manager.modifyState(token, (counter) => counter.increment());
       await manager.modifyState(token.withClass(CartState), (cart) => void (cart.total = 1));
-      await harness.advance(350);
+      await harness.advance(1_250);
       await manager.modifyState(token, (counter) => counter.increment());
       await manager.deleteState(token.ident);
 
@@ -58,7 +58,7 @@ export function eventsSuite(harness: ConformanceHarness): void {
     });
 
     it('a subscriber may use the manager, also for the ident the event is about', async () => {
-      const manager = await harness.open({ expiration: 100 });
+      const manager = await harness.open({ expiration: 500 });
       const token = new StateToken(newIdent(), CounterState);
       const log = new StateToken(newIdent(), CartState);
       const writes: Promise<unknown>[] = [];
@@ -70,10 +70,10 @@ export function eventsSuite(harness: ConformanceHarness): void {
         }
       });
       await manager.modifyState(token, (counter) => counter.increment());
-      await harness.advance(20);
+      await harness.advance(100);
       await manager.getState(log);
       for (let round = 0; round < 3; round += 1) {
-        await harness.advance(60);
+        await harness.advance(300);
         await manager.getState(log);
       }
       subscription.unsubscribe();
@@ -83,7 +83,7 @@ export function eventsSuite(harness: ConformanceHarness): void {
         'expired',
         'created',
       ]);
-      await harness.advance(400);
+      await harness.advance(1_500);
       expect(await manager.count()).toBe(0);
     });
   });

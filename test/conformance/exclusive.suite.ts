@@ -3,6 +3,9 @@ import { StateToken } from 'nestjs-state';
 import { Gate, newIdent, tick, untilWaiting, type ConformanceHarness } from './harness.js';
 import { CartState, CounterState } from './states.js';
 
+// Who waits for a lock here waits until the test ends: the rest is what a busy machine may take.
+const NO_WAIT_MS = 1_000;
+
 export function exclusiveSuite(harness: ConformanceHarness): void {
   describe('exclusive turns', () => {
     it('S1: 500 parallel read-await-write turns of one ident end at exactly 500, and delay no other ident', async () => {
@@ -22,7 +25,7 @@ export function exclusiveSuite(harness: ConformanceHarness): void {
 
       expect(await Promise.all(crowd)).toStrictEqual(Array.from({ length: 500 }, (_, index) => index + 1));
       expect((await manager.getState(token)).count).toBe(500);
-      expect(otherTookMs).toBeLessThan(250);
+      expect(otherTookMs).toBeLessThan(NO_WAIT_MS);
     });
 
     it('S1: one ident has one open turn at a time, whatever its turns end in', async () => {
@@ -74,7 +77,7 @@ export function exclusiveSuite(harness: ConformanceHarness): void {
         ),
       );
 
-      expect(performance.now() - startMs).toBeLessThan(250);
+      expect(performance.now() - startMs).toBeLessThan(NO_WAIT_MS);
       expect(manager.stats()).toMatchObject({ openTurns: 1, waiting: 1 });
       await turn.rollback();
       expect(await waiting).toBe(0);

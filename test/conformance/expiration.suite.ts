@@ -3,9 +3,10 @@ import { StateToken } from 'nestjs-state';
 import { failureOf, newIdent, untilWaiting, type ConformanceHarness } from './harness.js';
 import { CartState, CounterState } from './states.js';
 
-const EXPIRATION_MS = 300;
-const HALF_MS = 150;
-const LONG_MS = 500;
+// Far enough apart for a machine that is busy with other tests, also where the clock is real.
+const EXPIRATION_MS = 600;
+const PART_MS = 200;
+const LONG_MS = 1_000;
 
 export function expirationSuite(harness: ConformanceHarness): void {
   const openCounted = async (expiration = EXPIRATION_MS) => {
@@ -18,7 +19,7 @@ export function expirationSuite(harness: ConformanceHarness): void {
   describe('sliding expiration', () => {
     it('S4: an idle state is gone after the window', async () => {
       const { manager, token } = await openCounted();
-      await harness.advance(HALF_MS);
+      await harness.advance(PART_MS);
       expect(await manager.count()).toBe(1);
       await harness.advance(LONG_MS);
 
@@ -53,10 +54,10 @@ export function expirationSuite(harness: ConformanceHarness): void {
     it.each(touches)('S4: %s starts a fresh window', async (_, touch) => {
       const { manager, token } = await openCounted();
       for (let round = 0; round < 3; round += 1) {
-        await harness.advance(HALF_MS);
+        await harness.advance(PART_MS);
         await touch(manager, token.ident);
       }
-      await harness.advance(HALF_MS);
+      await harness.advance(PART_MS);
       expect((await manager.getState(token)).count).toBe(1);
       await harness.advance(LONG_MS);
 
@@ -67,7 +68,7 @@ export function expirationSuite(harness: ConformanceHarness): void {
       const { manager, token } = await openCounted();
       await manager.modifyState(token.withClass(CartState), (cart) => void (cart.total = 5));
       for (let round = 0; round < 3; round += 1) {
-        await harness.advance(HALF_MS);
+        await harness.advance(PART_MS);
         await manager.getState(token.withClass(CartState));
       }
       expect((await manager.getState(token)).count).toBe(1);
@@ -80,7 +81,7 @@ export function expirationSuite(harness: ConformanceHarness): void {
     it('S4: reading another ident, or one that is unknown, keeps nothing alive', async () => {
       const { manager } = await openCounted();
       for (let round = 0; round < 4; round += 1) {
-        await harness.advance(HALF_MS);
+        await harness.advance(PART_MS);
         await manager.getState(new StateToken(newIdent(), CounterState));
       }
 
@@ -92,7 +93,7 @@ export function expirationSuite(harness: ConformanceHarness): void {
       const turn = await manager.openTurn(token.ident);
       await harness.advance(EXPIRATION_MS - 40);
       await turn.rollback();
-      await harness.advance(HALF_MS);
+      await harness.advance(PART_MS);
       expect(await manager.count()).toBe(1);
       await harness.advance(LONG_MS);
 
@@ -128,7 +129,7 @@ export function expirationSuite(harness: ConformanceHarness): void {
       const { manager, token } = await openCounted();
       const other = new StateToken(newIdent(), CounterState);
       await manager.modifyState(other, (counter) => counter.increment());
-      harness.block(EXPIRATION_MS + HALF_MS);
+      harness.block(EXPIRATION_MS + PART_MS);
 
       expect((await manager.getState(token)).count).toBe(0);
       expect(await manager.modifyState(other, (counter) => counter.count)).toBe(0);
@@ -137,7 +138,7 @@ export function expirationSuite(harness: ConformanceHarness): void {
     it('S5: a turn that began in time keeps its state, also when the event loop is blocked', async () => {
       const { manager, token } = await openCounted();
       const count = await manager.modifyState(token, (counter) => {
-        harness.block(EXPIRATION_MS + HALF_MS);
+        harness.block(EXPIRATION_MS + PART_MS);
         counter.increment();
         return counter.count;
       });

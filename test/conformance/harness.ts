@@ -36,7 +36,7 @@ export function tick(): Promise<void> {
 
 /** Waits for a condition that needs no time to pass, only work that is on its way. */
 export async function until(condition: () => boolean, what = 'condition'): Promise<void> {
-  const deadlineMs = performance.now() + 5_000;
+  const deadlineMs = performance.now() + 30_000;
   while (!condition()) {
     if (performance.now() > deadlineMs) throw new Error(`Never came true: ${what}`);
     await tick();

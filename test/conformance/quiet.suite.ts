@@ -15,7 +15,7 @@ export function quietSuite(harness: ConformanceHarness): void {
       const failures: unknown[] = [];
       const manager = await harness.open({
         expiration: 700,
-        maxHold: 100,
+        maxHold: 400,
         lockWarningThreshold: 20,
         maxWaiters: 1,
         drainTimeout: 30,
@@ -32,7 +32,7 @@ export function quietSuite(harness: ConformanceHarness): void {
       const timedOut = failureOf(manager.modifyState(token, () => 1, { acquireTimeout: 30 }));
       await untilWaiting(manager, 1);
       failures.push(await failureOf(manager.modifyState(token, () => 1)));
-      await harness.advance(250);
+      await harness.advance(800);
       failures.push(
         await timedOut,
         await failureOf(holder.commit()),

@@ -5,7 +5,7 @@ import { CartState, CounterState } from './states.js';
 
 export function reentrancySuite(harness: ConformanceHarness): void {
   const open = async () => ({
-    manager: await harness.open({ acquireTimeout: 200 }),
+    manager: await harness.open({ acquireTimeout: 1_000 }),
     token: new StateToken(newIdent(), CounterState),
   });
 

@@ -291,7 +291,7 @@ describe('The sample in two processes', () => {
 
   describe('with a Redis of its own', () => {
     it('starts one, counts over both, and leaves nothing behind on SIGTERM', async () => {
-      await using server = await startByNpm();
+      await using server = await startByNode({}, true);
       const redis = await ownRedisOf(server);
       const token = newToken();
       for (let count = 1; count <= 4; count += 1) {

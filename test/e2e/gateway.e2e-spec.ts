@@ -134,7 +134,7 @@ describe.each(SOCKET_PLATFORMS)('States in a gateway (%s)', (sockets) => {
           useFactory: (requests: RequestStates) => new CountBelowThree(requests),
         },
       ],
-      state: { acquireTimeout: '2s' },
+      state: { acquireTimeout: '10s' },
     });
     try {
       await inParallel(10, async (index) => {

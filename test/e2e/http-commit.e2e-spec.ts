@@ -145,7 +145,7 @@ describe.each(HTTP_PLATFORMS)('The end of a turn (%s)', (platform) => {
     const impatient = await startApp({
       platform,
       controllers: [CommitController],
-      state: { maxHold: 60, lockWarningThreshold: 20 },
+      state: { maxHold: 500, lockWarningThreshold: 200 },
     });
     try {
       await inParallel(MANY, async (index) => {

@@ -257,7 +257,7 @@ describe.each(HTTP_PLATFORMS)('The place of guard and interceptor (%s)', (platfo
         platform,
         controllers,
         providers: [{ provide: APP_GUARD, useClass: StateGuard }],
-        state: { acquireTimeout: '2s' },
+        state: { acquireTimeout: '10s' },
       },
       async (guarded) => {
         const holder = await guarded.states.openTurn('thrice');

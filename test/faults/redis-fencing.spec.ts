@@ -157,11 +157,11 @@ describe('fencing', () => {
   });
 
   it('keeps the lock of a long turn, and its states, for as long as the turn lasts', async () => {
-    const manager = await open({ lockExpiration: 300, lockWarningThreshold: 200, expiration: 400 });
+    const manager = await open({ lockExpiration: 600, lockWarningThreshold: 500, expiration: 700 });
     const token = await newCounter();
     await manager.modifyState(token, (counter) => counter.increment());
     await manager.modifyState(token, async (counter) => {
-      await delay(1_500);
+      await delay(2_500);
       counter.increment();
     });
 

@@ -43,7 +43,7 @@ const RELEASES: readonly Release[] = [
   },
 ];
 
-/** An empty folder with the tarball installed in it, and the fixture once as ES module and once as CommonJS. */
+/** An empty folder with the tarball installed in it, and the fixture once as ES module and once as CommonJS, compiled. */
 async function install(folder: string, packages: Release['packages']): Promise<void> {
   const { filename } = await pack(ROOT, '--pack-destination', folder);
   const manifest = {
@@ -67,21 +67,36 @@ async function install(folder: string, packages: Release['packages']): Promise<v
     await copyFile(join(FIXTURE, 'main.ts'), join(folder, name, 'main.ts'));
   }
   await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', '--strict-peer-deps'], folder);
+  // Checks the types of the application and those of the package, then writes esm/main.js and cjs/main.js.
+  await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.'], folder);
 }
 
-describe.each(RELEASES)('Installed beside Nest $nest', ({ nest, packages, adapters }) => {
+const made: string[] = [];
+/** Each of them once everything is installed in it. */
+const installed: Promise<string>[] = [];
+
+beforeAll(async () => {
+  // Side by side: one waits for the registry while the other compiles.
+  for (const { nest, packages } of RELEASES) {
+    const folder = await mkdtemp(join(tmpdir(), `nestjs-state-nest-${nest}-`));
+    made.push(folder);
+    const done = install(folder, packages).then(() => folder);
+    done.catch(() => undefined);
+    installed.push(done);
+  }
+});
+
+afterAll(async () => {
+  await Promise.allSettled(installed);
+  await Promise.all(made.map((folder) => rm(folder, { recursive: true, force: true })));
+}, INSTALL_TIMEOUT_MS);
+
+describe.each(RELEASES)('Installed beside Nest $nest', ({ nest, adapters }) => {
   let folder: string;
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), `nestjs-state-nest-${nest}-`));
-    await install(folder, packages);
-    // Checks the types of the application and those of the package, then writes esm/main.js and cjs/main.js.
-    await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.'], folder);
+    folder = (await installed[RELEASES.findIndex((release) => release.nest === nest)]) as string;
   }, INSTALL_TIMEOUT_MS);
-
-  afterAll(async () => {
-    if (folder !== undefined) await rm(folder, { recursive: true, force: true });
-  });
 
   it('brings no optional peer with it', () => {
     expect(OPTIONAL_PEERS.filter((peer) => existsSync(join(folder, 'node_modules', peer)))).toEqual([]);

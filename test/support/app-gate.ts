@@ -56,7 +56,7 @@ export class Gates {
 
 /** Resolves when `condition` holds; it is looked at once in each turn of the event loop. */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadlineMs = performance.now() + 10_000;
+  const deadlineMs = performance.now() + 30_000;
   while (!condition()) {
     if (performance.now() > deadlineMs) throw new Error(`Never seen: ${what}`);
     await nextLoopTurn();

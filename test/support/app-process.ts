@@ -5,7 +5,7 @@ import { dirname, join, resolve } from 'node:path';
 import { transform, type Options } from '@swc/core';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 50_000;
 
 const SWC: Options = {
   swcrc: false,

@@ -12,7 +12,7 @@ import { requireProgram } from './programs.mjs';
 
 const HOST = '127.0.0.1';
 const ATTEMPTS = 5;
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 30_000;
 const BIND_FAILED = /Address already in use|Failed listening on port/;
 /** Who the helpers below are to the server: able to do everything, whatever a test makes of the default user. */
 const ADMIN = 'test-support';

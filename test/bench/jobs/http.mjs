@@ -18,7 +18,7 @@ export const title = 'HTTP: a handler with @InjectState()';
 
 export async function run({ isQuick }) {
   const effort = isQuick
-    ? { rounds: 3, sliceMs: 350, warmUp: 4_200 }
+    ? { rounds: 2, sliceMs: 150, warmUp: 900 }
     : { rounds: 7, sliceMs: 1_500, warmUp: 30_000 };
   const tables = [];
   const goals = [];

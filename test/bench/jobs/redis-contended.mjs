@@ -14,8 +14,8 @@ const VARIANTS = {
 export const title = `Redis turn, ${PROCESSES} processes × ${TASKS} tasks on one ident`;
 
 export async function run({ isQuick, redis }) {
-  const rounds = isQuick ? 3 : 7;
-  const durationMs = isQuick ? 700 : 2_500;
+  const rounds = isQuick ? 2 : 7;
+  const durationMs = isQuick ? 300 : 2_500;
   const children = [];
   try {
     for (let number = 0; number < PROCESSES; number += 1)

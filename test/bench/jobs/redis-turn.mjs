@@ -20,7 +20,7 @@ export async function run({ isQuick, redis }) {
   for (const width of [1, 32]) {
     const outcomes = await measure(redis, width, {
       ...effort(isQuick),
-      warmUpCount: isQuick ? 2_500 : 20_000,
+      warmUpCount: isQuick ? 500 : 20_000,
     });
     const at = width === 1 ? 'one ident' : `${width} idents at once`;
     tables.push(comparison(outcomes, { title: at }));

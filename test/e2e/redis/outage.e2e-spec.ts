@@ -33,7 +33,7 @@ describe.each(HTTP_PLATFORMS)('An application whose Redis is away (%s)', (platfo
       sockets: platform === 'express' ? ('socket.io' as const) : ('ws' as const),
       controllers: [CounterController],
       providers: [CounterGateway],
-      state: { mode: 'redis' as const, redis: { url: server.url, commandTimeout: 300 } },
+      state: { mode: 'redis' as const, redis: { url: server.url, commandTimeout: 1_000 } },
     };
     apps = await Promise.all([startApp(setup), startApp(setup)]);
   });

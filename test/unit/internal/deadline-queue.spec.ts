@@ -72,9 +72,10 @@ describe('DeadlineQueue', () => {
     const queue = new DeadlineQueue<Item>();
     for (let index = 0; index < 200_000; index += 1) queue.push(new Item('cold'), 0);
     const hot = new Item('hot');
-    const startMs = performance.now();
+    const { user: before } = process.cpuUsage();
     for (let index = 0; index < 100_000; index += 1) queue.push(hot, 1);
 
-    expect(performance.now() - startMs).toBeLessThan(500);
+    // A tenth of what an ordered Map takes: there each move walks over what others have left behind.
+    expect((process.cpuUsage().user - before) / 1_000).toBeLessThan(500);
   });
 });

@@ -51,40 +51,48 @@ async function fill(manager: MemoryStateManager, count: number, prefix: string):
   }
 }
 
-/** The longest time between two turns of the event loop while `isDone` is not yet true. */
-async function longestPauseMs(isDone: () => boolean): Promise<number> {
+/** The processor time of this process so far, all its threads together. */
+function usedMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1_000;
+}
+
+/**
+ * The longest that one turn of the event loop works, from now on until `isDone`; the first is the one that calls this.
+ *
+ * It works no longer than passes, and no longer than all threads of the process together. So neither a machine that does
+ * something else meanwhile counts, nor what the garbage collector does beside it.
+ */
+async function longestWorkMs(work: () => void, isDone: () => boolean): Promise<number> {
   let longestMs = 0;
-  for (let lastMs = performance.now(); !isDone();) {
+  for (let begin = work; ; begin = () => undefined) {
+    const [startMs, startUsedMs] = [performance.now(), usedMs()];
+    begin();
     await new Promise((resolve) => setImmediate(resolve));
-    const nowMs = performance.now();
-    longestMs = Math.max(longestMs, nowMs - lastMs);
-    lastMs = nowMs;
+    longestMs = Math.max(longestMs, Math.min(performance.now() - startMs, usedMs() - startUsedMs));
+    if (isDone()) return longestMs;
   }
-  return longestMs;
 }
 
 describe('MemoryStateManager at scale', () => {
   it('100,000 states that are due in one instant are all gone, and never block the event loop for 30 ms', async () => {
-    const pausesMs: number[] = [];
-    // A pause the machine makes by itself does not come in every round; one that the sweep makes does.
-    for (let round = 0; round < 3 && Math.min(...pausesMs, Infinity) >= 30; round += 1) {
+    const roundsMs: number[] = [];
+    // A large collection of garbage does not fall into the sweep of every round; a block that the sweep makes does.
+    for (let round = 0; round < 6 && Math.min(...roundsMs, Infinity) >= 30; round += 1) {
       const clock = new JumpingClock();
       const manager = await openMemoryManager({ expiration: '1h' }, clock);
+      const isEmpty = () => manager.stats().states === 0;
       await fill(manager, 100_000, `round ${round}`);
       expect(manager.stats().states).toBe(100_000);
       collectGarbage();
-      const startMs = performance.now();
-      clock.jump(7_200_000);
-      const firstSliceMs = performance.now() - startMs;
-      const restMs = await longestPauseMs(() => manager.stats().states === 0);
-      pausesMs.push(Math.max(firstSliceMs, restMs));
+      roundsMs.push(await longestWorkMs(() => clock.jump(7_200_000), isEmpty));
 
       expect(await manager.count()).toBe(0);
       await manager.onModuleDestroy();
     }
 
-    expect(Math.min(...pausesMs)).toBeLessThan(30);
-  });
+    expect(Math.min(...roundsMs)).toBeLessThan(30);
+  }, 120_000);
 
   it('three rounds of 50,000 idents leave the heap where it was', async () => {
     const clock = new JumpingClock();
@@ -98,7 +106,7 @@ describe('MemoryStateManager at scale', () => {
         fullMiB = process.memoryUsage().heapUsed / 2 ** 20;
       }
       clock.jump(7_200_000);
-      await longestPauseMs(() => manager.stats().states === 0);
+      while (manager.stats().states !== 0) await new Promise((resolve) => setImmediate(resolve));
       collectGarbage();
       heapMiB.push(process.memoryUsage().heapUsed / 2 ** 20);
     }
@@ -108,7 +116,7 @@ describe('MemoryStateManager at scale', () => {
     // The first round warms up; what 50,000 idents take is what the others must not add.
     expect(fullMiB - first).toBeGreaterThan(8);
     for (const each of later) expect(each - first).toBeLessThan(3);
-  });
+  }, 120_000);
 
   it('a lock that was held and waited for leaves nothing on the heap', async () => {
     const manager = await openMemoryManager();
@@ -135,5 +143,5 @@ describe('MemoryStateManager at scale', () => {
     await manager.onModuleDestroy();
 
     expect(last - first).toBeLessThan(3);
-  });
+  }, 60_000);
 });

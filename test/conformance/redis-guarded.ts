@@ -1,0 +1,36 @@
+import { RedisProxy } from '../support/redis-proxy.js';
+import { RedisServer } from '../support/redis-server.js';
+import type { ConformanceRedis } from './redis-harness.js';
+
+const PASSWORD = 'not-a-secret';
+
+/** A server where the application is a user without CONFIG, and where every message is dropped. */
+export class GuardedRedis implements ConformanceRedis, AsyncDisposable {
+  private constructor(
+    private readonly server: RedisServer,
+    private readonly proxy: RedisProxy,
+  ) {}
+
+  static async start(): Promise<GuardedRedis> {
+    const server = await RedisServer.start({
+      users: [
+        'user default off',
+        `user app on >${PASSWORD} ~state:* &state:* +@read +@write +@scripting +@pubsub +@connection +info`,
+      ],
+    });
+    return new GuardedRedis(server, await RedisProxy.start(server.port, { dropPubSub: true }));
+  }
+
+  options() {
+    return { url: `redis://app:${PASSWORD}@127.0.0.1:${this.proxy.port}` };
+  }
+
+  flush(): Promise<void> {
+    return this.server.flush();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.proxy[Symbol.asyncDispose]();
+    await this.server[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,74 @@
+// Run by `npm test` after setup.mjs. With arguments it is jest with those arguments. Without any it runs every test, in
+// two parts, and its last line is the totals of both: most files spend their time waiting, and share the machine; those
+// below have it for themselves afterwards.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const WORKERS = 3;
+/** Files that measure how long things take, or keep every core busy: neither goes well beside others. */
+const ALONE = [
+  // They measure.
+  'test/faults/redis-outage.spec.ts',
+  'test/faults/redis-processes.spec.ts',
+  'test/faults/redis-waiting.spec.ts',
+  'test/unit/managers/memory/memory-at-scale.spec.ts',
+  // They build, install, and start browsers.
+  'test/e2e/browser.e2e-spec.ts',
+  'test/e2e/cluster.e2e-spec.ts',
+  'test/package/install.spec.ts',
+];
+
+const args = process.argv.slice(2);
+if (args.length > 0) process.exitCode = jest(args);
+else runAll();
+
+function runAll() {
+  const missing = ALONE.filter((file) => !existsSync(join(ROOT, file)));
+  if (missing.length > 0) throw new Error(`No such file: ${missing.join(', ')}.`);
+  const isAlone = ALONE.map((file) => `/${file.replaceAll('.', '\\.')}$`);
+  const parts = [
+    count(['--maxWorkers', String(WORKERS), '--testPathIgnorePatterns', ...isAlone]),
+    count(['--runInBand', '--runTestsByPath', ...ALONE]),
+  ];
+  const [passed, failed] = ['passed', 'failed'].map((of) => parts.reduce((sum, part) => sum + part[of], 0));
+  process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
+  console.log(`\n${passed} passed, ${failed} failed`);
+}
+
+/** Runs jest and counts its tests. Whatever fails without a failed test, such as a file that cannot be loaded, counts as one. */
+function count(part) {
+  const folder = mkdtempSync(join(tmpdir(), 'nestjs-state-test-'));
+  const report = join(folder, 'report.json');
+  try {
+    const status = jest(['--json', '--outputFile', report, ...part]);
+    const files = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')).testResults : [];
+    let passed = 0;
+    let failed = 0;
+    for (const file of files) {
+      const tests = file.assertionResults;
+      const failures = tests.filter((test) => test.status === 'failed').length;
+      passed += tests.filter((test) => test.status === 'passed').length;
+      failed += failures === 0 && file.status === 'failed' ? 1 : failures;
+    }
+    return { passed, failed: status !== 0 && failed === 0 ? 1 : failed };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** The exit code of jest. */
+function jest(options) {
+  const { status, signal, error } = spawnSync(
+    process.execPath,
+    ['--experimental-vm-modules', 'node_modules/jest/bin/jest.js', ...options],
+    { cwd: ROOT, stdio: 'inherit' },
+  );
+  if (error !== undefined) throw error;
+  // Somebody ended it, and wants no second part.
+  if (signal !== null) process.kill(process.pid, signal);
+  return status ?? 1;
+}
