@@ -16,6 +16,7 @@ export {
   type StateTurn,
   type TurnOptions,
 } from './managers/state.manager.js';
+export { toEvents, type StateChangeEvent } from './managers/watch/to-events.js';
 export type { StateChange, StateChangeReason } from './managers/watch/state-change.js';
 export { STATE_OPTIONS } from './state.constants.js';
 export {

@@ -16,6 +16,8 @@ export interface ConformanceHarness {
   open(options?: StateModuleOptions): Promise<OpenManager>;
   /** Another manager, as in another process, on the store of the last `open`. Missing where no store can be shared. */
   readonly openSecond?: (options?: StateModuleOptions) => Promise<OpenManager>;
+  /** No message from one process to another, or to itself, arrives. */
+  readonly losesMessages?: boolean;
   /** Lets `ms` pass. */
   advance(ms: number): Promise<void>;
   /** Lets `ms` pass while the event loop is blocked: no timer fires. */

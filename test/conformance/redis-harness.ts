@@ -15,7 +15,11 @@ export interface ConformanceRedis {
 export function redisHarness(
   name: string,
   redis: () => ConformanceRedis,
-  { sharesStore = true, defaults = {} }: { sharesStore?: boolean; defaults?: StateModuleOptions } = {},
+  {
+    sharesStore = true,
+    losesMessages = false,
+    defaults = {},
+  }: { sharesStore?: boolean; losesMessages?: boolean; defaults?: StateModuleOptions } = {},
 ): ConformanceHarness {
   const opened: OpenManager[] = [];
   const open = async (options: StateModuleOptions = {}): Promise<OpenManager> => {
@@ -31,6 +35,7 @@ export function redisHarness(
     name,
     mode: 'redis',
     clock: 'real',
+    losesMessages,
     open,
     ...(sharesStore && { openSecond: open }),
     advance: (ms) => sleep(ms),

@@ -55,6 +55,29 @@ function jsonOf(value: unknown): unknown {
 /** What every manager promises of watching. */
 export function watchSuite(harness: ConformanceHarness): void {
   describe('watch', () => {
+    it('finds what nobody tells of, and says that something was missed', async () => {
+      const manager = await harness.open({ expiration: '1h' });
+      const token = new StateToken(newIdent(), CounterState);
+      const told = await Told.start(manager, token);
+      for (let count = 1; count <= 5; count += 1)
+        await manager.modifyState(token, (state) => state.increment());
+      await told.untilState(({ count }) => count === 5);
+      const again = await Told.start(manager, token);
+      await manager.deleteState(token.ident);
+      await told.untilState(({ count }) => count === 0);
+
+      const versions = told.steps.map(([, version]) => version);
+      expect(versions.slice(0, -1)).toStrictEqual([...new Set(versions.slice(0, -1))].sort((a, b) => a - b));
+      expect(told.patched).toStrictEqual(jsonOf(told.changes.at(-1)?.state));
+      expect(again.steps[0]).toStrictEqual(['current', 5]);
+      const seen = new Set(told.steps.map(([reason]) => reason));
+      expect(seen.has('resynced')).toBe(harness.losesMessages === true);
+      expect(seen.has('committed')).toBe(harness.losesMessages !== true);
+      expect(versions.at(-1)).toBe(0);
+    });
+
+    if (harness.losesMessages === true) return;
+
     it('tells what is committed, and then each commit once, in its order', async () => {
       const manager = await harness.open();
       const token = new StateToken(newIdent(), CounterState);

@@ -248,20 +248,20 @@ export const WATCH = script(
 -- not know it. Tells the process that holds the lock when the caller is new. Leaves the window of the states alone.
 -- KEYS[1] lock  KEYS[2] states  KEYS[3] watchers
 -- ARGV[1] instance of the caller
--- ARGV[2] ms for which it is told
+-- ARGV[2] ms for which it is told at least
 -- ARGV[3] the last commit that the caller knows; '?': none
 -- ARGV[4] prefix of the channels
 -- Returns the last commit, the ms that the states live (below 0: there are none), and, unless the caller knows that commit,
 -- their fields and values.
-${BASE}local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-if redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1]) == 1 then
+${BASE}local last = redis.call('ZREVRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2] or 0
+if redis.call('ZADD', KEYS[3], last + 1, ARGV[1]) == 1 then
   local holder = redis.call('GET', KEYS[1])
   if holder then
     redis.call('PUBLISH', ARGV[4] .. string.match(holder, '^[^:]+'), 'watched ' .. string.match(KEYS[1], '{(%x+)}:lock$') .. ' ' .. holder)
   end
 end
+-- Whoever has not called while each of the others has called so often is gone.
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', last - 100 * redis.call('ZCARD', KEYS[3]))
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
 local commit = redis.call('HGET', KEYS[2], '${RECEIPT}') or ''
 local fields = commit == ARGV[3] and {} or redis.call('HGETALL', KEYS[2])
