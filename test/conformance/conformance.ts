@@ -43,11 +43,21 @@ const SUITES = [
 
 /** Everything a manager promises, asked of the one that `harness` opens. */
 export function describeConformance(harness: ConformanceHarness): void {
+  describeSuite((opened) => {
+    for (const suite of SUITES) suite(opened);
+  }, harness);
+}
+
+/** One topic of it. */
+export function describeSuite(
+  suite: (harness: ConformanceHarness) => void,
+  harness: ConformanceHarness,
+): void {
   describe(harness.name, () => {
     beforeEach(() => {
       RecordedLogs.start();
     });
     afterEach(() => harness.close());
-    for (const suite of SUITES) suite(harness);
+    suite(harness);
   });
 }

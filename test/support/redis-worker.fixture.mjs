@@ -45,6 +45,7 @@ async function takeTurn(ident, id, workMs, keepsEntries) {
 }
 
 const stopping = new AbortController();
+const watchers = [];
 
 async function runTask(task, { idents, turns, workMs = 0, restMs = 0, keepsEntries = true }, report) {
   for (let number = 0; number < turns && !stopping.signal.aborted; number += 1) {
@@ -81,6 +82,36 @@ const commands = {
     await delay(waitMs);
     controller.abort();
     return Promise.all(calls);
+  },
+  /** Lets so many watchers watch one ident; resolves when each has been told the first time. */
+  async watch({ ident, count }) {
+    const token = new StateToken(ident, LedgerState);
+    const begun = [];
+    for (let number = 0; number < count; number += 1) {
+      begun.push(
+        new Promise((resolve, reject) => {
+          const watcher = { told: 0, gaps: 0, last: 0, state: undefined };
+          watchers.push(watcher);
+          watcher.subscription = states.watch(token).subscribe({
+            next({ version, state, reason }) {
+              if (reason !== 'current' && version !== watcher.last + 1) watcher.gaps += 1;
+              Object.assign(watcher, { told: watcher.told + 1, last: version, state });
+              resolve();
+            },
+            error: reject,
+          });
+        }),
+      );
+    }
+    await Promise.all(begun);
+  },
+  /** What they have been told last, when that is `version`: as one, if it is the same for all. */
+  async watched({ version }) {
+    while (watchers.some(({ last }) => last < version)) await delay(5);
+    return watchers.map(({ told, gaps, last, state }) => ({ told, gaps, last, count: state.count, entries: state.entries.length })); // prettier-ignore
+  },
+  async unwatch() {
+    for (const { subscription } of watchers.splice(0)) subscription.unsubscribe();
   },
   stats: () => states.stats(),
   async read({ ident }) {

@@ -34,6 +34,17 @@ export interface WorkerRun {
   readonly reportsLast?: boolean;
 }
 
+/** What one watcher was told. */
+export interface WatcherReport {
+  readonly told: number;
+  /** How many changes did not follow the one before. */
+  readonly gaps: number;
+  /** Version, count and number of entries of the last one. */
+  readonly last: number;
+  readonly count: number;
+  readonly entries: number;
+}
+
 export interface Ledger {
   readonly count: number;
   readonly entries: readonly string[];
@@ -104,6 +115,20 @@ export class RedisWorker implements AsyncDisposable {
   /** What its calls end in that wait for the turns of `idents`, when one signal ends them all after `waitMs`. */
   waitWithOneSignal(idents: readonly string[], waitMs: number): Promise<readonly string[]> {
     return this.ask('waitWithOneSignal', { idents, waitMs }) as Promise<readonly string[]>;
+  }
+
+  /** Lets so many of its watchers watch the ledger of `ident`; resolves when each has been told the first time. */
+  watch(ident: string, count: number): Promise<void> {
+    return this.ask('watch', { ident, count }) as Promise<void>;
+  }
+
+  /** What each of them was told, when the last of them has come to `version`. */
+  watched(version: number): Promise<readonly WatcherReport[]> {
+    return this.ask('watched', { version }) as Promise<readonly WatcherReport[]>;
+  }
+
+  unwatch(): Promise<void> {
+    return this.ask('unwatch') as Promise<void>;
   }
 
   stats(): Promise<StateStats> {

@@ -237,6 +237,8 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   /** Somebody has begun to watch states of the ident. */
   watched(): void {
     this.isWatched = true;
+    // If that fails those hear of it whom it concerns.
+    this.flush()?.catch(() => undefined);
   }
 
   /** Somebody in another process waits for the lock. */

@@ -109,6 +109,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
       keys: this.keys,
       instance: this.instance,
       expirationMs,
+      flush: (ident) => this.holds.of(ident)?.flush(),
       onUnreadable: ({ ident, state }, record, error) =>
         this.reportUnreadable(ident, state.definition, record, error),
     });

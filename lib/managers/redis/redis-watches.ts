@@ -20,6 +20,8 @@ export interface RedisWatchesOptions {
   readonly keys: RedisKeys;
   readonly instance: string;
   readonly expirationMs: number;
+  /** Settles when everything is in the store that turns of this process have acknowledged. */
+  flush(ident: string): Promise<void> | undefined;
   onUnreadable(room: WatchRoom, record: Buffer, error: unknown): void;
 }
 
@@ -120,10 +122,11 @@ export class RedisWatches implements WatchRoomHost {
   }
 
   private async look(room: WatchRoom): Promise<void> {
-    const { commands, instance } = this.options;
+    const { commands, instance, flush } = this.options;
     const { keys } = this.idents.get(room.ident) as WatchedIdent;
     let lifeMs = -1;
     try {
+      await flush(room.ident);
       const look = await commands.watch(keys, instance, room.known);
       if (room.isClosed) return;
       ({ lifeMs } = look);
