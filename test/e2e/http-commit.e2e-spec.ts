@@ -121,7 +121,8 @@ describe.each(HTTP_PLATFORMS)('The end of a turn (%s)', (platform) => {
   });
 
   it('of a timed-out attempt comes before the next attempt begins', async () => {
-    await inParallel(10, async (index) => {
+    // One after the other: somebody else's waiter would be taken for the second attempt before the first has timed out.
+    for (let index = 0; index < 5; index += 1) {
       const token = `timeout-and-retry-${index}`;
       const answer = call(app, '/timeout-and-retry', { token });
       await gates.at(token).reached;
@@ -130,7 +131,7 @@ describe.each(HTTP_PLATFORMS)('The end of a turn (%s)', (platform) => {
       await answer;
       await expectEntryWithin50Ms(app, token);
       expect(await countOf(app, token)).toBe(2);
-    });
+    }
     await expectIdle(app);
   });
 

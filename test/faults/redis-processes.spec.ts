@@ -88,7 +88,7 @@ describe('four processes with eight tasks each on shared idents', () => {
     expect(sum(accounts, 'unknown') + sum(accounts, 'refused')).toBe(0);
     // What the killed process had under way when it died was stored without its knowing, or was not.
     expect(sum(accounts, 'stored') - sum(accounts, 'acknowledged')).toBeLessThanOrEqual(TASKS);
-  }, 60_000);
+  }, 180_000);
 
   it('store every acknowledged turn, once and in order, while turns take their time and one process is killed', async () => {
     const accounts = await accountOf({
@@ -103,7 +103,7 @@ describe('four processes with eight tasks each on shared idents', () => {
 
     expect(sum(accounts, 'unknown') + sum(accounts, 'refused')).toBe(0);
     expect(sum(accounts, 'stored') - sum(accounts, 'acknowledged')).toBeLessThanOrEqual(TASKS);
-  }, 60_000);
+  }, 180_000);
 
   it('store every acknowledged turn, once and in order, while processes are stopped for longer than a lease', async () => {
     const accounts = await accountOf({
@@ -121,7 +121,7 @@ describe('four processes with eight tasks each on shared idents', () => {
     });
 
     expect(sum(accounts, 'stored')).toBeGreaterThanOrEqual(sum(accounts, 'acknowledged'));
-  }, 60_000);
+  }, 180_000);
 
   it('store every acknowledged turn, once and in order, while connections are killed', async () => {
     const accounts = await accountOf({
@@ -135,7 +135,7 @@ describe('four processes with eight tasks each on shared idents', () => {
     });
 
     expect(sum(accounts, 'refused')).toBe(0);
-  }, 60_000);
+  }, 180_000);
 
   it('store every acknowledged turn, once and in order, while a server with persistence is killed and restarted', async () => {
     await accountOf({
@@ -150,7 +150,7 @@ describe('four processes with eight tasks each on shared idents', () => {
         await delay(1_000);
       },
     });
-  }, 60_000);
+  }, 180_000);
 
   it('store every acknowledged turn, once and in order, while the server stands still', async () => {
     await accountOf({
@@ -166,7 +166,7 @@ describe('four processes with eight tasks each on shared idents', () => {
         await delay(1_500);
       },
     });
-  }, 60_000);
+  }, 180_000);
 
   it('store every turn that outlives leaseHold, once and in order', async () => {
     const accounts = await accountOf({
@@ -176,7 +176,7 @@ describe('four processes with eight tasks each on shared idents', () => {
     });
 
     expect(sum(accounts, 'stored')).toBe(sum(accounts, 'acknowledged'));
-  }, 60_000);
+  }, 180_000);
 });
 
 describe('the turns of one ident that four processes want', () => {
@@ -195,7 +195,7 @@ describe('the turns of one ident that four processes want', () => {
     expect(Math.min(...counts)).toBeGreaterThan(total / PROCESSES / 2);
     expect((await (running[0] as RedisWorker).read(ident)).count).toBe(total);
     console.log(`turns per process in 10 s: ${counts.join(', ')}`);
-  }, 60_000);
+  }, 180_000);
 
   it('wait for nobody who need not be waited for: two processes, ten tasks each, 600 turns', async () => {
     const running = await startWorkers(2);
@@ -206,7 +206,7 @@ describe('the turns of one ident that four processes want', () => {
 
     for (const { handOvers } of rounds) expect(handOvers).toBeGreaterThan(1);
     expect(rounds.filter(isBrisk)).toHaveLength(1);
-  }, 120_000);
+  }, 180_000);
 });
 
 interface Waits {

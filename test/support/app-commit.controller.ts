@@ -39,7 +39,7 @@ export const closedStreams = new Set<string>();
 export const attempts = new Map<string, number>();
 
 /** Long enough for an attempt that need not wait, also on a busy machine with a store in another process. */
-const TIMEOUT_MS = 150;
+const TIMEOUT_MS = 500;
 
 @Injectable()
 class OuterTimeout implements NestInterceptor {

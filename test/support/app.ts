@@ -1,5 +1,5 @@
 import 'reflect-metadata';
-import { Agent } from 'node:http';
+import { Agent, type Server } from 'node:http';
 import type {
   CanActivate,
   DynamicModule,
@@ -88,6 +88,8 @@ export async function createApp(setup: AppSetup): Promise<INestApplication> {
 export async function startApp(setup: AppSetup): Promise<TestApp> {
   const nest = await createApp(setup);
   await nest.listen(0, '127.0.0.1');
+  // Node closes a connection that was idle for 5 s, which a busy machine makes of it just when it is used again.
+  (nest.getHttpServer() as Server).keepAliveTimeout = 60_000;
   const states = nest.get(StateManager);
   const agent = new Agent({ keepAlive: true });
   return {

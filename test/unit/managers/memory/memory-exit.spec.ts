@@ -36,7 +36,7 @@ describe('an application with a memory manager', () => {
     const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
       cwd: ROOT,
       env: { PATH: process.env['PATH'] },
-      timeout: 15_000,
+      timeout: 50_000,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let output = '';
