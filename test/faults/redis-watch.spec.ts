@@ -205,7 +205,7 @@ describe('messages that are lost', () => {
     const redis = server.connect();
     const [watching] = (await server.keys('*:watch')) as [string];
     const hash = /\{(\w+)\}/.exec(watching)?.[1];
-    const [instance] = await redis.zrange(watching, 0, -1);
+    const [instance] = await redis.zrange(watching, 0, '-1');
     for (const forged of [
       `changed ${hash}`,
       `changed ${hash}  x 0 5 500\ncut`,

@@ -27,6 +27,7 @@ const VALUES = [
   'StateToken',
   'StateTokenResolver',
   'TooManyWaitersError',
+  'toEvents',
 ];
 
 const TYPES = [
@@ -36,10 +37,14 @@ const TYPES = [
   'Immutable',
   'InjectStateOptions',
   'InvalidStateTokenReason',
+  'JsonPatchOperation',
   'MemoryStateOptions',
   'OnMissingToken',
   'RedisStateOptions',
   'ResolvedStateOptions',
+  'StateChange',
+  'StateChangeEvent',
+  'StateChangeReason',
   'StateDeclaration',
   'StateErrorCode',
   'StateEvent',
