@@ -31,7 +31,7 @@ import {
   type StateTurn,
   type TurnOptions,
 } from './state.manager.js';
-import { enclosingFrame, findOpenTurn, runInFrame } from './turn-scope.js';
+import { findOpenTurn, frameOf, runInFrame } from './turn-scope.js';
 
 type Lifecycle = 'open' | 'draining' | 'closed';
 
@@ -113,9 +113,7 @@ export abstract class LockingStateManager
     try {
       const draft = turn.draft(token.definition) as T;
       const returned =
-        turn instanceof ManagedTurn
-          ? runInFrame({ turn, outer: enclosingFrame() }, mutate, draft, turn)
-          : mutate(draft, turn);
+        turn instanceof ManagedTurn ? runInFrame(frameOf(turn), mutate, draft, turn) : mutate(draft, turn);
       result = isThenable(returned) ? await returned : returned;
     } catch (error) {
       turn.abandon(error);
