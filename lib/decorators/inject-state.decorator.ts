@@ -110,7 +110,7 @@ function hideFromPipes(target: object, key: string | symbol, index: number): voi
 /** Hands over what {@link StateInterceptor} has prepared for the handler it is calling. */
 const injectPrepared = createParamDecorator((index: number, context: ExecutionContext): unknown => {
   const injected = currentFrame()?.injected;
-  if (injected?.has(index) === true) return injected.get(index);
+  if (injected !== undefined && index in injected) return injected[index];
   throw new StateError(
     STATE_ERROR_CODES.turnEnded,
     `${context.getClass().name}.${context.getHandler().name} was called without StateInterceptor. Is StateModule imported?`,

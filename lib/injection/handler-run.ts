@@ -1,5 +1,5 @@
 import type { CallHandler } from '@nestjs/common';
-import type { Subscriber, Subscription } from 'rxjs';
+import type { Observer, Subscriber, Subscription } from 'rxjs';
 import { runInFrame, type TurnFrame } from '../managers/turn-scope.js';
 import type { HandlerCommit, HandlerTurns } from './handler-turns.js';
 import type { RequestTurn } from './request-turn.js';
@@ -16,7 +16,7 @@ type Phase = 'waiting' | 'running' | 'committing' | 'ended';
  *
  * Guarantee: whichever way it ends, and whether or not anybody still listens, its turns end exactly once.
  */
-export class HandlerRun {
+export class HandlerRun implements Observer<unknown> {
   private phase: Phase = 'waiting';
   private hasLeft = false;
   private hasFailed = false;
@@ -28,16 +28,19 @@ export class HandlerRun {
 
   constructor(
     private readonly request: RequestTurn,
-    private readonly next: CallHandler,
+    private readonly callHandler: CallHandler,
     private readonly subscriber: Subscriber<unknown>,
     private readonly explain: (error: unknown) => Promise<unknown>,
   ) {}
 
   start(): void {
-    this.whenDone(
-      () => this.request.claim(() => (this.waiting = new AbortController())),
-      (turns) => this.enter(turns),
-    );
+    try {
+      const turns = this.request.claim(() => (this.waiting = new AbortController()));
+      if (turns instanceof Promise) this.later(turns, (claimed) => this.enter(claimed));
+      else this.enter(turns);
+    } catch (error) {
+      this.error(error);
+    }
   }
 
   /** The caller has stopped listening, or everything has been said. */
@@ -49,43 +52,51 @@ export class HandlerRun {
     else if (this.phase === 'running') this.turns?.whenLost(() => this.handler?.unsubscribe());
   }
 
+  next(value: unknown): void {
+    if (this.hasFailed) return undefined;
+    if (this.phase === 'committing') this.backlog.push(() => this.next(value));
+    else if (this.phase === 'ended') this.subscriber.next(value);
+    else this.commit(value, (settled) => this.subscriber.next(settled));
+    return undefined;
+  }
+
+  complete(): void {
+    // The failure is being reported: that is the answer.
+    if (this.hasFailed) return;
+    if (this.phase === 'committing') this.backlog.push(() => this.complete());
+    else if (this.phase === 'ended') this.subscriber.complete();
+    else this.commit(undefined, () => this.subscriber.complete());
+  }
+
+  error(error: unknown): void {
+    // Two answers are one too many: that of the commit comes first.
+    if (this.phase === 'committing') {
+      this.backlog.push(() => this.error(error));
+      return;
+    }
+    this.turns?.rollback();
+    this.phase = 'ended';
+    this.hasFailed = true;
+    this.handler?.unsubscribe();
+    void this.report(error);
+  }
+
   private enter(turns: HandlerTurns): void {
     this.turns = turns;
-    this.whenDone(
-      () => this.request.enter(turns),
-      (frame) => this.run(frame),
-    );
+    const frame = this.request.enter(turns);
+    if (frame instanceof Promise) this.later(frame, (entered) => this.run(entered));
+    else this.run(frame);
   }
 
   private run(frame: TurnFrame): void {
     // Nobody waits any more, and nothing has been done yet.
     if (this.hasLeft) return this.turns?.rollback();
     this.phase = 'running';
-    const handled = runInFrame(frame, () => this.next.handle(), undefined, undefined);
-    this.handler = handled.subscribe({
-      next: (value) => this.emit(value),
-      error: (error: unknown) => this.fail(error),
-      complete: () => this.complete(),
-    });
+    const handled = runInFrame(frame, () => this.callHandler.handle(), undefined, undefined);
+    this.handler = handled.subscribe(this);
     // It may have been over before there was a subscription to end.
     if (this.hasFailed) this.handler.unsubscribe();
     return undefined;
-  }
-
-  private emit(value: unknown): void {
-    if (this.hasFailed) return undefined;
-    if (this.phase === 'committing') this.backlog.push(() => this.emit(value));
-    else if (this.phase === 'ended') this.subscriber.next(value);
-    else this.commit(value, (settled) => this.subscriber.next(settled));
-    return undefined;
-  }
-
-  private complete(): void {
-    // The failure is being reported: that is the answer.
-    if (this.hasFailed) return;
-    if (this.phase === 'committing') this.backlog.push(() => this.complete());
-    else if (this.phase === 'ended') this.subscriber.complete();
-    else this.commit(undefined, () => this.subscriber.complete());
   }
 
   /** Commits, and says so, or fails. */
@@ -94,7 +105,7 @@ export class HandlerRun {
     try {
       commit = this.turns?.commit(value);
     } catch (error) {
-      return this.fail(error);
+      return this.error(error);
     }
     const end = (): void => {
       this.phase = 'ended';
@@ -112,7 +123,7 @@ export class HandlerRun {
       await stored;
     } catch (error) {
       this.phase = 'ended';
-      this.fail(error);
+      this.error(error);
       return;
     }
     end();
@@ -120,31 +131,12 @@ export class HandlerRun {
     for (const goOn of this.backlog.splice(0)) goOn();
   }
 
-  private fail(error: unknown): void {
-    // Two answers are one too many: that of the commit comes first.
-    if (this.phase === 'committing') {
-      this.backlog.push(() => this.fail(error));
-      return;
-    }
-    this.turns?.rollback();
-    this.phase = 'ended';
-    this.hasFailed = true;
-    this.handler?.unsubscribe();
-    void this.report(error);
-  }
-
   private async report(error: unknown): Promise<void> {
     this.subscriber.error(await this.explain(error));
   }
 
-  /** Goes on with what `begin` returns, now or when it is there; whatever fails on the way ends the run. */
-  private whenDone<T>(begin: () => T | Promise<T>, goOn: (value: T) => void): void {
-    try {
-      const value = begin();
-      if (value instanceof Promise) value.then(goOn).catch((error: unknown) => this.fail(error));
-      else goOn(value);
-    } catch (error) {
-      this.fail(error);
-    }
+  /** Whatever fails on the way ends the run. */
+  private later<T>(promise: Promise<T>, goOn: (value: T) => void): void {
+    promise.then(goOn).catch((error: unknown) => this.error(error));
   }
 }

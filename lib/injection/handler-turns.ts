@@ -19,10 +19,11 @@ export class HandlerTurns {
   }
 
   /** The frame the handler runs in: inside all of its turns. */
-  frame(request: object, injected: ReadonlyMap<number, unknown>): TurnFrame {
-    let frame: TurnFrame = { turn: undefined, outer: enclosingFrame() };
-    for (const turn of this.turns) frame = { turn, outer: frame };
-    return { ...frame, request, injected };
+  frame(request: object, injected: readonly unknown[]): TurnFrame {
+    const { turns } = this;
+    let frame: TurnFrame = { turn: turns[0], outer: enclosingFrame(), injected, request };
+    for (const turn of turns.slice(1)) frame = { turn, outer: frame, injected, request };
+    return frame;
   }
 
   /** Commits all turns, or none where that can be known before. @throws what keeps a turn from being committed. */

@@ -12,13 +12,9 @@ import { injectedParameters } from './injected-state.js';
 import { RequestTurn, type RequestTurnHost } from './request-turn.js';
 import { StateTokenResolver } from './state-token.resolver.js';
 import { toTransportError } from './transport-errors.js';
+import { UnclaimedTurns } from './unclaimed-turns.js';
 
 type Resolver = Pick<StateTokenResolver, 'resolve'>;
-
-interface Known {
-  readonly handler: object;
-  readonly turn: RequestTurn;
-}
 
 /**
  * Shows guards and interceptors of the application the state that a request is about to use.
@@ -28,7 +24,13 @@ interface Known {
 @Injectable()
 export class RequestStates implements RequestTurnHost, OnModuleInit {
   readonly disconnects = new Disconnects();
-  private readonly known = new WeakMap<object, Known>();
+  /**
+   * Where a request keeps its turn. A symbol of its own for each application: one may hand its request on to another.
+   * In a WeakMap a turn, which knows its request, would keep it until a full garbage collection.
+   */
+  private readonly turnKey = Symbol('nestjs-state:request-turn');
+  private readonly turnsOfFrozen = new WeakMap<object, RequestTurn>();
+  private readonly unclaimed = new UnclaimedTurns();
   private resolver: Resolver | undefined;
   private creatingResolver: Promise<Resolver> | undefined;
 
@@ -68,6 +70,11 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
     return toTransportError(error, context, this.adapterHost.httpAdapter);
   }
 
+  /** @internal */
+  handBackSoon(turn: RequestTurn): void {
+    this.unclaimed.add(turn);
+  }
+
   /** @internal The turn of the request, or `undefined` when its handler has no state injected. */
   injectedTurnOf(context: ExecutionContext): RequestTurn | undefined {
     return injectedParameters(context.getHandler()) === undefined ? undefined : this.turnOf(context);
@@ -84,13 +91,16 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
     const handler = context.getHandler();
     // On HTTP the argument arrays of guard and interceptor differ and the request is the same; elsewhere the array is
     // the same, and the client is shared by its concurrent messages.
-    const key =
-      context.getType() === 'http' ? context.switchToHttp().getRequest<object>() : context.getArgs();
-    const known = this.known.get(key);
-    if (known?.handler === handler) return known.turn;
-    const label = `${context.getClass().name}.${handler.name}`;
-    const turn = new RequestTurn(this, context, injectedParameters(handler) ?? [], label);
-    this.known.set(key, { handler, turn });
+    const holder = (context.getType() === 'http' ? context.getArgByIndex(0) : context.getArgs()) as Record<
+      symbol,
+      RequestTurn | undefined
+    >;
+    const known = holder[this.turnKey] ?? this.turnsOfFrozen.get(holder);
+    if (known?.handler === handler) return known;
+    const turn = new RequestTurn(this, context, injectedParameters(handler) ?? []);
+    // Not enumerable: it knows the ident, and must not be in what is copied or logged of a request.
+    const isKept = Reflect.defineProperty(holder, this.turnKey, { value: turn, configurable: true });
+    if (!isKept) this.turnsOfFrozen.set(holder, turn);
     return turn;
   }
 

@@ -15,6 +15,8 @@ export interface RequestTurnHost {
   readonly disconnects: Disconnects;
   /** The ident of the client. */
   resolve(context: ExecutionContext): string | Promise<string>;
+  /** Calls {@link RequestTurn.handBack} at the end of this event-loop turn. */
+  handBackSoon(turn: RequestTurn): void;
 }
 
 /**
@@ -26,15 +28,23 @@ export interface RequestTurnHost {
  */
 export class RequestTurn {
   private held: HandlerTurns | undefined;
-  private handingBack: NodeJS.Immediate | undefined;
-  private readonly idents = new Map<IdentOfContext | undefined, string | Promise<string>>();
+  /** The ident of the client. */
+  private ownIdent: string | Promise<string> | undefined;
+  private otherIdents: Map<IdentOfContext, string | Promise<string>> | undefined;
 
   constructor(
     private readonly host: RequestTurnHost,
     private readonly context: ExecutionContext,
     private readonly parameters: readonly InjectedParameter[],
-    private readonly label: string,
   ) {}
+
+  get handler(): object {
+    return this.context.getHandler();
+  }
+
+  private get label(): string {
+    return `${this.context.getClass().name}.${this.context.getHandler().name}`;
+  }
 
   /** Whether the running code is in the handler, or in an interceptor inside of another one of ours. */
   get isEntered(): boolean {
@@ -55,40 +65,46 @@ export class RequestTurn {
   claim(waiting: () => AbortController): HandlerTurns | Promise<HandlerTurns> {
     const { held } = this;
     if (held === undefined) return this.acquire(waiting);
-    clearImmediate(this.handingBack);
     this.held = undefined;
     return held;
   }
 
   /** The frame a handler runs in: inside `turns`, with the values of its parameters. */
   enter(turns: HandlerTurns): TurnFrame | Promise<TurnFrame> {
-    const values = this.parameters.map((parameter) => this.valueOf(parameter, turns));
-    return values.some(isPromise)
-      ? Promise.all(values).then((done) => this.frameOf(turns, done))
-      : this.frameOf(turns, values);
+    const injected: unknown[] = [];
+    let isComplete = true;
+    for (const parameter of this.parameters) {
+      const value = this.valueOf(parameter, turns);
+      injected[parameter.index] = value;
+      if (value instanceof Promise) isComplete = false;
+    }
+    return isComplete
+      ? turns.frame(this, injected)
+      : Promise.all(injected).then((values) => turns.frame(this, values));
   }
 
   /** The ident that `identOf` finds, or the client's own; looked for once in a request. */
   identOf(identOf: IdentOfContext | undefined): string | Promise<string> {
-    let ident = this.idents.get(identOf);
+    if (identOf === undefined) return (this.ownIdent ??= usable(this.host.resolve(this.context)));
+    const idents = (this.otherIdents ??= new Map());
+    let ident = idents.get(identOf);
     if (ident === undefined) {
-      const found = identOf === undefined ? this.host.resolve(this.context) : identOf(this.context);
-      // A query that is no Promise has a `then` all the same.
-      ident = isThenable(found) ? Promise.resolve(found).then(checked) : checked(found);
-      // When the ident of another parameter fails first, nobody waits for this one: its failure must not end the process.
-      if (isPromise(ident)) ident.catch(() => undefined);
-      this.idents.set(identOf, ident);
+      ident = usable(identOf(this.context));
+      idents.set(identOf, ident);
     }
     return ident;
+  }
+
+  /** Whoever has not claimed the turns by now may never come. */
+  handBack(): void {
+    this.held?.rollback();
+    this.held = undefined;
   }
 
   private hold(turns: HandlerTurns): void {
     this.held = turns;
     // A guard later in the chain may refuse, or take its time: nobody then tells us, so the turns end by themselves.
-    this.handingBack = setImmediate(() => {
-      this.held?.rollback();
-      this.held = undefined;
-    });
+    this.host.handBackSoon(this);
   }
 
   private acquire(waiting: () => AbortController): HandlerTurns | Promise<HandlerTurns> {
@@ -152,18 +168,20 @@ export class RequestTurn {
     if (parameter.readonly) return this.host.manager.getState(new StateToken(ident, parameter.type));
     return turns.of(ident).draft(requireDefinition(parameter.type));
   }
-
-  private frameOf(turns: HandlerTurns, values: readonly unknown[]): TurnFrame {
-    return turns.frame(
-      this,
-      new Map(this.parameters.map(({ index }, position) => [index, values[position]])),
-    );
-  }
 }
 
 /** One order for everybody, so that two handlers with the same two idents cannot wait for each other. */
-function inOrder(idents: readonly string[]): string[] {
-  return [...new Set(idents)].toSorted();
+function inOrder(idents: readonly string[]): readonly string[] {
+  return idents.length < 2 ? idents : [...new Set(idents)].toSorted();
+}
+
+function usable(found: string | Promise<string>): string | Promise<string> {
+  if (!isThenable(found)) return checked(found);
+  // A query that is no Promise has a `then` all the same.
+  const ident = Promise.resolve(found).then(checked);
+  // When the ident of another parameter fails first, nobody waits for this one: its failure must not end the process.
+  ident.catch(() => undefined);
+  return ident;
 }
 
 function checked(ident: unknown): string {

@@ -31,7 +31,7 @@ import {
   type StateTurn,
   type TurnOptions,
 } from './state.manager.js';
-import { enclosingFrame, findOpenTurn, runInFrame } from './turn-scope.js';
+import { findOpenTurn, frameOf, runInFrame } from './turn-scope.js';
 import type { StateChange } from './watch/state-change.js';
 import { StateWatches } from './watch/state-watches.js';
 import type { WatchedState } from './watch/watched-state.js';
@@ -124,9 +124,7 @@ export abstract class LockingStateManager
     try {
       const draft = turn.draft(token.definition) as T;
       const returned =
-        turn instanceof ManagedTurn
-          ? runInFrame({ turn, outer: enclosingFrame() }, mutate, draft, turn)
-          : mutate(draft, turn);
+        turn instanceof ManagedTurn ? runInFrame(frameOf(turn), mutate, draft, turn) : mutate(draft, turn);
       result = isThenable(returned) ? await returned : returned;
     } catch (error) {
       turn.abandon(error);

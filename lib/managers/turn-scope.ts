@@ -6,9 +6,9 @@ export interface TurnFrame {
   readonly turn: ManagedTurn | undefined;
   readonly outer: TurnFrame | undefined;
   /** The arguments an interceptor prepared for the handler it is about to call, by parameter index. */
-  readonly injected?: ReadonlyMap<number, unknown>;
+  readonly injected: readonly unknown[] | undefined;
   /** The request they were prepared for. */
-  readonly request?: object;
+  readonly request: object | undefined;
 }
 
 // One storage for all managers of the process: a frame names its turn, and a turn its manager. It holds nothing
@@ -28,6 +28,11 @@ export function enclosingFrame(): TurnFrame | undefined {
   let frame = storage.getStore();
   while (frame !== undefined && frame.turn?.isRunning !== true) frame = frame.outer;
   return frame;
+}
+
+/** The frame of code that runs inside `turn`. */
+export function frameOf(turn: ManagedTurn): TurnFrame {
+  return { turn, outer: enclosingFrame(), injected: undefined, request: undefined };
 }
 
 /** Calls `run(first, second)` so that it, and whatever it starts, is inside the turn of `frame`, or of none. */

@@ -3,25 +3,47 @@ import { seal } from '../../internal/seal.js';
 import type { Snapshot } from '../../internal/state-draft.js';
 import { upgrade, type StateDefinition } from '../../internal/state-definition.js';
 
-/** One stored state: the snapshot, and the class, name and version it was written by. */
+/**
+ * One stored state, and the class, name and version it was written by. The fields of the snapshot are its own: what lives
+ * long is one object less for each ident, and one less to be moved by the garbage collector after each turn.
+ */
 class MemoryRecord {
   /** How many commits have made it. */
   version = 1;
   /** The other states of its ident. */
   others: MemoryRecord | undefined = undefined;
+  private value: object;
+  private binary: boolean;
+  private deep: boolean;
 
   constructor(
     public definition: StateDefinition,
-    public snapshot: Snapshot,
-  ) {}
+    { value, binary, deep }: Snapshot,
+  ) {
+    this.value = value;
+    this.binary = binary;
+    this.deep = deep;
+  }
+
+  get snapshot(): Snapshot {
+    return { value: this.value, binary: this.binary, deep: this.deep };
+  }
 
   /** The state as `definition` sees it. @throws when that class cannot read it. */
   as(definition: StateDefinition): Snapshot {
     if (definition.cls === this.definition.cls) return this.snapshot;
     // Another class under the same name: the record takes the way of one that an older process has left on a server.
     const { name } = definition;
-    const fields = Object.assign({}, seal(this.snapshot.value, { name, copy: true, thaw: true }).value);
+    const fields = Object.assign({}, seal(this.value, { name, copy: true, thaw: true }).value);
     return seal(upgrade(definition, fields as Record<string, unknown>, this.definition.version), { name });
+  }
+
+  replace(definition: StateDefinition, { value, binary, deep }: Snapshot): void {
+    this.version += 1;
+    this.definition = definition;
+    this.value = value;
+    this.binary = binary;
+    this.deep = deep;
   }
 }
 
@@ -70,9 +92,7 @@ export class MemoryEntry extends MemoryRecord implements DeadlineNode {
       this.others = added;
       return true;
     }
-    record.definition = definition;
-    record.snapshot = snapshot;
-    record.version += 1;
+    record.replace(definition, snapshot);
     return false;
   }
 }

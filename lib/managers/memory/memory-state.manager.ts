@@ -31,7 +31,7 @@ export class MemoryStateManager extends LockingStateManager {
   private readonly idle = new DeadlineQueue<MemoryEntry>();
   private readonly expiration: DeadlineWorker<MemoryEntry>;
   /** What was found unreadable once, and that was said. */
-  private readonly unreadable = new WeakSet<Snapshot>();
+  private readonly unreadable = new WeakSet<object>();
   private stateCount = 0;
   private evictionWarnedAtMs = -Infinity;
 
@@ -216,8 +216,9 @@ export class MemoryStateManager extends LockingStateManager {
     try {
       return record.as(definition);
     } catch (error) {
-      if (!this.unreadable.has(record.snapshot)) {
-        this.unreadable.add(record.snapshot);
+      const { value } = record.snapshot;
+      if (!this.unreadable.has(value)) {
+        this.unreadable.add(value);
         this.logger.warn(
           `The stored ${definition.name} of ident #${hashIdent(entry.ident)} cannot be read, it starts afresh: ` +
             (error instanceof Error ? error.message : String(error)),

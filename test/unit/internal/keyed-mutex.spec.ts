@@ -31,6 +31,17 @@ describe('KeyedMutex', () => {
     expect(mutex.ownerOf('key')).toBeUndefined();
   });
 
+  it.each(['__proto__', 'constructor', '7', '4294967295', ''])('takes %j for a key like any other', (key) => {
+    const { mutex } = setUp();
+    const owner = { name: 'owner' };
+    expect([mutex.ownerOf(key), mutex.waitingFor(key)]).toStrictEqual([undefined, 0]);
+    expect(mutex.tryAcquire(key, owner)).toBe(true);
+    expect(mutex.tryAcquire(key, {})).toBe(false);
+    expect(mutex.ownerOf(key)).toBe(owner);
+    expect(mutex.release(key, owner)).toBe(true);
+    expect([mutex.ownerOf(key), mutex.held]).toStrictEqual([undefined, 1]);
+  });
+
   it('is released by its owner alone, and only once', () => {
     const { mutex, holder } = setUp();
     expect(mutex.release('key', {})).toBe(false);
