@@ -6,6 +6,7 @@ export { StateTokenResolver } from './injection/state-token.resolver.js';
 export { StateGuard } from './injection/state.guard.js';
 export { StateInterceptor } from './injection/state.interceptor.js';
 export type { Duration } from './internal/duration.js';
+export { StateContext } from './managers/state-context.js';
 export {
   StateManager,
   type StateEvent,

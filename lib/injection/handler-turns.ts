@@ -18,11 +18,14 @@ export class HandlerTurns {
     return this.turns.find((turn) => turn.ident === ident) as ManagedTurn;
   }
 
-  /** The frame the handler runs in: inside all of its turns. */
-  frame(request: object, injected: ReadonlyMap<number, unknown>): TurnFrame {
+  /** The frame the handler runs in: inside all of its turns. `ownIdent` is that of the client, where it is known. */
+  frame(request: object, injected: ReadonlyMap<number, unknown>, ownIdent: string | undefined): TurnFrame {
+    const { turns } = this;
     let frame: TurnFrame = { turn: undefined, outer: enclosingFrame() };
-    for (const turn of this.turns) frame = { turn, outer: frame };
-    return { ...frame, request, injected };
+    for (const turn of turns) frame = { turn, outer: frame };
+    if (turns.length < 2) return { ...frame, request, injected };
+    const own = turns.find(({ ident }) => ident === ownIdent);
+    return { ...frame, request, injected, together: turns, own };
   }
 
   /** Commits all turns, or none where that can be known before. @throws what keeps a turn from being committed. */

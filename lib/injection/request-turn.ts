@@ -76,8 +76,12 @@ export class RequestTurn {
       // A query that is no Promise has a `then` all the same.
       ident = isThenable(found) ? Promise.resolve(found).then(checked) : checked(found);
       // When the ident of another parameter fails first, nobody waits for this one: its failure must not end the process.
-      if (isPromise(ident)) ident.catch(() => undefined);
       this.idents.set(identOf, ident);
+      if (isPromise(ident))
+        ident.then(
+          (known) => this.idents.set(identOf, known),
+          () => undefined,
+        );
     }
     return ident;
   }
@@ -154,9 +158,11 @@ export class RequestTurn {
   }
 
   private frameOf(turns: HandlerTurns, values: readonly unknown[]): TurnFrame {
+    const own = this.idents.get(undefined);
     return turns.frame(
       this,
       new Map(this.parameters.map(({ index }, position) => [index, values[position]])),
+      typeof own === 'string' ? own : undefined,
     );
   }
 }

@@ -112,10 +112,13 @@ export abstract class LockingStateManager
     let result: R;
     try {
       const draft = turn.draft(token.definition) as T;
+      const outer = enclosingFrame();
+      const open = turn instanceof ManagedTurn ? turn : turn.outer;
+      // A turn that is joined across one of another ident is the innermost one again, until `mutate` returns.
       const returned =
-        turn instanceof ManagedTurn
-          ? runInFrame({ turn, outer: enclosingFrame() }, mutate, draft, turn)
-          : mutate(draft, turn);
+        outer?.turn === open && outer.together === undefined
+          ? mutate(draft, turn)
+          : runInFrame({ turn: open, outer }, mutate, draft, turn);
       result = isThenable(returned) ? await returned : returned;
     } catch (error) {
       turn.abandon(error);

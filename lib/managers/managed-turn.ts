@@ -131,6 +131,11 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     return this.open(definition).value;
   }
 
+  /** Whether it has a draft of that state already. */
+  uses(definition: StateDefinition): boolean {
+    return this.drafts.some((draft) => draft.definition === definition);
+  }
+
   /** Replaces all fields of a state. `fields` must not be used afterwards. */
   replace(definition: StateDefinition, fields: object): void {
     this.open(definition).replace(fields);

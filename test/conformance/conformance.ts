@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe } from '@jest/globals';
 import { RecordedLogs } from '../support/manager-logs.js';
+import { contextSuite } from './context.suite.js';
 import { contentionSuite } from './contention.suite.js';
 import { deleteSuite } from './delete.suite.js';
 import { deploysSuite } from './deploys.suite.js';
@@ -29,6 +30,7 @@ const SUITES = [
   leaseSuite,
   waitingSuite,
   reentrancySuite,
+  contextSuite,
   deleteSuite,
   valuesSuite,
   deploysSuite,

@@ -15,6 +15,7 @@ const VALUES = [
   'STATE_ERROR_CODES',
   'STATE_OPTIONS',
   'State',
+  'StateContext',
   'StateError',
   'StateGuard',
   'StateIdent',
