@@ -41,7 +41,8 @@ export class StateDraft {
 
   constructor(
     readonly definition: StateDefinition,
-    private readonly base: Snapshot,
+    /** What it was made from. */
+    readonly base: Snapshot,
   ) {
     // Immer makes no drafts of typed arrays, so a turn gets its own copies of them to write into.
     this.source = base.binary

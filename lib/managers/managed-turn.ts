@@ -131,6 +131,11 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     return this.open(definition).value;
   }
 
+  /** The states it has used, also after it. */
+  get usedStates(): readonly StateDraft[] {
+    return this.deleted === undefined ? this.drafts : [...this.deleted, ...this.drafts];
+  }
+
   /** Whether it has a draft of that state already. */
   uses(definition: StateDefinition): boolean {
     return this.drafts.some((draft) => draft.definition === definition);

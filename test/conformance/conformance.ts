@@ -8,6 +8,7 @@ import { eventsSuite } from './events.suite.js';
 import { exclusiveSuite } from './exclusive.suite.js';
 import { expirationSuite } from './expiration.suite.js';
 import type { ConformanceHarness } from './harness.js';
+import { hooksSuite } from './hooks.suite.js';
 import { leaseSuite } from './lease.suite.js';
 import { leftoversSuite } from './leftovers.suite.js';
 import { lifecycleSuite } from './lifecycle.suite.js';
@@ -39,6 +40,7 @@ const SUITES = [
   quietSuite,
   resultsSuite,
   eventsSuite,
+  hooksSuite,
 ];
 
 /** Everything a manager promises, asked of the one that `harness` opens. */

@@ -10,6 +10,7 @@ import type { ResolvedStateOptions } from '../../state.options.js';
 import type { StateToken } from '../../state.token.js';
 import { LockingStateManager } from '../locking-state.manager.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
+import type { StateHookReason } from '../state-hooks.js';
 import type { StateStats } from '../state.manager.js';
 import { MemoryEntry } from './memory-entry.js';
 
@@ -85,6 +86,7 @@ export class MemoryStateManager extends LockingStateManager {
     let entry = this.entries.get(ident);
     if (deleteAll && entry !== undefined) {
       this.remove(entry);
+      this.announceAll('deleted', entry);
       this.emit('deleted', ident, entry.names());
       entry = undefined;
     }
@@ -95,7 +97,10 @@ export class MemoryStateManager extends LockingStateManager {
     }
     const created: string[] = [];
     for (const { draft, snapshot } of changed) {
-      if (entry.store(draft.definition, snapshot)) created.push(draft.definition.name);
+      const { definition } = draft;
+      if (!entry.store(definition, snapshot)) continue;
+      created.push(definition.name);
+      this.hooks.announceState('created', definition, ident, snapshot);
     }
     if (created.length === 0) return;
     this.stateCount += created.length;
@@ -147,7 +152,15 @@ export class MemoryStateManager extends LockingStateManager {
 
   private drop(entry: MemoryEntry, reason: 'expired' | 'evicted'): void {
     this.remove(entry);
+    this.announceAll(reason, entry);
     this.emit(reason, entry.ident, entry.names());
+  }
+
+  /** Lets the hooks know of the end of all states of `entry`, which nobody changes any more. */
+  private announceAll(reason: StateHookReason, entry: MemoryEntry): void {
+    if (!this.hooks.has(reason)) return;
+    for (const name of entry.names())
+      this.hooks.announce(reason, name, entry.ident, (definition) => this.snapshotOf(entry, definition));
   }
 
   private remove(entry: MemoryEntry): void {

@@ -18,7 +18,6 @@ export interface RedisClient {
   readonly isCluster?: boolean;
   readonly options: RedisClientOptions & { readonly redisOptions?: RedisClientOptions | undefined };
   callBuffer(command: string, ...args: Argument[]): Promise<unknown>;
-  exists(key: string): Promise<number>;
   scan(
     cursor: string,
     match: 'MATCH',

@@ -14,6 +14,8 @@ export interface IdentKeys {
   readonly lock: string;
   readonly wait: string;
   readonly states: string;
+  /** Says that the expiry of the states has been noticed. */
+  readonly noticed: string;
 }
 
 /** How the names in Redis are made. */
@@ -31,7 +33,13 @@ export class RedisKeys {
 
   ofHash(hash: string): IdentKeys {
     const states = `${this.prefix}{${hash}}`;
-    return { hash, lock: `${states}:lock`, wait: `${states}:wait`, states };
+    return {
+      hash,
+      lock: `${states}:lock`,
+      wait: `${states}:wait`,
+      states,
+      noticed: `${states}:noticed`,
+    };
   }
 
   /** Matches the states of all idents, in the syntax of SCAN; `outerPrefix` is one that the client puts before keys. */
