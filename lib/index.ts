@@ -1,4 +1,5 @@
 export { InjectState, StateIdent, type InjectStateOptions } from './decorators/inject-state.decorator.js';
+export { OnState, type StateHookMethod } from './decorators/on-state.decorator.js';
 export { State, type StateDeclaration } from './decorators/state.decorator.js';
 export type { IdentOfContext } from './injection/injected-state.js';
 export { RequestStates } from './injection/request-states.js';
@@ -7,6 +8,8 @@ export { StateGuard } from './injection/state.guard.js';
 export { StateInterceptor } from './injection/state.interceptor.js';
 export type { Duration } from './internal/duration.js';
 export type { JsonPatchOperation } from './internal/json-patch.js';
+export { StateContext } from './managers/state-context.js';
+export type { StateHookEvent, StateHookReason } from './managers/state-hooks.js';
 export {
   StateManager,
   type StateEvent,

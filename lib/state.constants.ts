@@ -3,6 +3,8 @@ export const STATE_OPTIONS = Symbol.for('nestjs-state:options');
 
 /** Metadata of a handler: the states it has injected. */
 export const STATE_PARAMETERS = 'nestjs-state:parameters';
+/** Metadata of a method: the events of states it is called for. */
+export const STATE_HOOKS = 'nestjs-state:hooks';
 /** Metadata of a handler: its guard and interceptor have been put in their places. */
 export const STATE_ENHANCERS_PLACED = 'nestjs-state:enhancers-placed';
 

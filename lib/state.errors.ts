@@ -10,6 +10,7 @@ export const STATE_ERROR_CODES = {
   storeUnavailable: 'STATE_STORE_UNAVAILABLE',
   managerClosed: 'STATE_MANAGER_CLOSED',
   turnEnded: 'STATE_TURN_ENDED',
+  noCurrentState: 'STATE_NO_CURRENT_STATE',
 } as const;
 
 /** One of the values of {@link STATE_ERROR_CODES}. */

@@ -3,6 +3,7 @@ import { ConfigService } from '@nestjs/config';
 import { ModuleRef } from '@nestjs/core';
 import { SchedulerRegistry } from '@nestjs/schedule';
 import { RequestStates } from './injection/request-states.js';
+import { StateHookExplorer } from './injection/state-hook.explorer.js';
 import { StateHandlerExplorer } from './injection/state-handler.explorer.js';
 import { StateTokenResolver } from './injection/state-token.resolver.js';
 import { StateGuard } from './injection/state.guard.js';
@@ -53,6 +54,7 @@ export const STATE_PROVIDERS: Provider[] = [
   StateGuard,
   StateInterceptor,
   StateHandlerExplorer,
+  StateHookExplorer,
 ];
 
 /** What of it the application can inject. */

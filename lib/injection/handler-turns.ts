@@ -18,11 +18,14 @@ export class HandlerTurns {
     return this.turns.find((turn) => turn.ident === ident) as ManagedTurn;
   }
 
-  /** The frame the handler runs in: inside all of its turns. */
-  frame(request: object, injected: readonly unknown[]): TurnFrame {
+  /** The frame the handler runs in: inside all of its turns. `ownIdent` is that of the client, where it is known. */
+  frame(request: object, injected: readonly unknown[], ownIdent: string | undefined): TurnFrame {
     const { turns } = this;
     let frame: TurnFrame = { turn: turns[0], outer: enclosingFrame(), injected, request };
-    for (const turn of turns.slice(1)) frame = { turn, outer: frame, injected, request };
+    if (turns.length < 2) return frame;
+    const own = turns.find(({ ident }) => ident === ownIdent);
+    for (const turn of turns.slice(1))
+      frame = { turn, outer: frame, injected, request, together: turns, own };
     return frame;
   }
 

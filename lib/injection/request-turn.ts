@@ -79,13 +79,13 @@ export class RequestTurn {
       if (value instanceof Promise) isComplete = false;
     }
     return isComplete
-      ? turns.frame(this, injected)
-      : Promise.all(injected).then((values) => turns.frame(this, values));
+      ? this.frameOf(turns, injected)
+      : Promise.all(injected).then((values) => this.frameOf(turns, values));
   }
 
   /** The ident that `identOf` finds, or the client's own; looked for once in a request. */
   identOf(identOf: IdentOfContext | undefined): string | Promise<string> {
-    if (identOf === undefined) return (this.ownIdent ??= usable(this.host.resolve(this.context)));
+    if (identOf === undefined) return (this.ownIdent ??= this.resolve());
     const idents = (this.otherIdents ??= new Map());
     let ident = idents.get(identOf);
     if (ident === undefined) {
@@ -93,6 +93,21 @@ export class RequestTurn {
       idents.set(identOf, ident);
     }
     return ident;
+  }
+
+  private resolve(): string | Promise<string> {
+    const ident = usable(this.host.resolve(this.context));
+    if (ident instanceof Promise)
+      ident.then(
+        (known) => (this.ownIdent = known),
+        () => undefined,
+      );
+    return ident;
+  }
+
+  private frameOf(turns: HandlerTurns, injected: readonly unknown[]): TurnFrame {
+    const { ownIdent } = this;
+    return turns.frame(this, injected, typeof ownIdent === 'string' ? ownIdent : undefined);
   }
 
   /** Whoever has not claimed the turns by now may never come. */

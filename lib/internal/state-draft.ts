@@ -67,7 +67,8 @@ export class StateDraft {
 
   constructor(
     readonly definition: StateDefinition,
-    private readonly base: Snapshot,
+    /** What it was made from. */
+    readonly base: Snapshot,
     /** Nothing was stored: each process that looks has a fresh state of its own. */
     private readonly isFresh = false,
   ) {

@@ -14,7 +14,8 @@ export class JoinedTurn implements StateTurn {
   private either: AbortSignal | undefined;
 
   constructor(
-    private readonly outer: ManagedTurn,
+    /** The turn it is a part of. */
+    readonly outer: ManagedTurn,
     private readonly callerSignal: AbortSignal | undefined,
   ) {}
 

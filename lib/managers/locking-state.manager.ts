@@ -23,6 +23,7 @@ import { lockExpired, lockTimeout, tooManyWaiters } from './lock-errors.js';
 import { ManagedTurn, type TurnChanges, type TurnHost } from './managed-turn.js';
 import { SlowTurnWarnings } from './slow-turn-warnings.js';
 import { StateEventSource } from './state-event-stream.js';
+import { StateHooks, type StateHook } from './state-hooks.js';
 import {
   StateManager,
   type StateEvent,
@@ -31,7 +32,7 @@ import {
   type StateTurn,
   type TurnOptions,
 } from './state.manager.js';
-import { findOpenTurn, frameOf, runInFrame } from './turn-scope.js';
+import { enclosingFrame, findOpenTurn, runInFrame } from './turn-scope.js';
 import type { StateChange } from './watch/state-change.js';
 import { StateWatches } from './watch/state-watches.js';
 import type { WatchedState } from './watch/watched-state.js';
@@ -50,6 +51,7 @@ export abstract class LockingStateManager
   protected readonly logger = new Logger(StateManager.name);
   protected readonly mutex: KeyedMutex;
   protected readonly watches: StateWatches;
+  protected readonly hooks: StateHooks;
   protected lifecycle: Lifecycle = 'open';
 
   private readonly events: StateEventSource<StateEvent>;
@@ -58,6 +60,7 @@ export abstract class LockingStateManager
   private readonly slowTurns: SlowTurnWarnings;
   /** How many turns hold their lock. */
   protected openTurns = 0;
+  private readonly preparations: (() => void)[] = [];
   private closing: Promise<void> | undefined;
   private onIdle: (() => void) | undefined;
 
@@ -67,6 +70,7 @@ export abstract class LockingStateManager
   ) {
     super();
     this.mutex = new KeyedMutex(clock);
+    this.hooks = new StateHooks(clock, this.logger);
     this.slowTurns = new SlowTurnWarnings(options.lockWarningThresholdMs, this.logger);
     this.events = new StateEventSource((error) =>
       this.logger.error('A subscriber of StateManager.events$ threw.', error),
@@ -88,6 +92,7 @@ export abstract class LockingStateManager
   }
 
   async onModuleInit(): Promise<void> {
+    for (const prepare of this.preparations) prepare();
     await this.openStore();
   }
 
@@ -123,8 +128,13 @@ export abstract class LockingStateManager
     let result: R;
     try {
       const draft = turn.draft(token.definition) as T;
+      const outer = enclosingFrame();
+      const open = turn instanceof ManagedTurn ? turn : turn.outer;
+      // A turn that is joined across one of another ident is the innermost one again, until `mutate` returns.
       const returned =
-        turn instanceof ManagedTurn ? runInFrame(frameOf(turn), mutate, draft, turn) : mutate(draft, turn);
+        outer?.turn === open && outer.together === undefined
+          ? mutate(draft, turn)
+          : runInFrame({ turn: open, outer, injected: undefined, request: undefined }, mutate, draft, turn);
       result = isThenable(returned) ? await returned : returned;
     } catch (error) {
       turn.abandon(error);
@@ -238,6 +248,26 @@ export abstract class LockingStateManager
     if (this.lifecycle === 'closed') throw new StateManagerClosedError();
   }
 
+  /**
+   * Lets a method be called for what happens to the states of a class, from now on.
+   *
+   * @internal What `@OnState()` becomes.
+   * @throws {InvalidStateTokenError} when that is no state class.
+   */
+  addHook(hook: StateHook): void {
+    this.hooks.add(hook);
+  }
+
+  /**
+   * Calls `prepare` when all of the application has been made and nothing has been connected yet; if it throws, the
+   * application does not start, and leaves nothing open.
+   *
+   * @internal
+   */
+  beforeOpening(prepare: () => void): void {
+    this.preparations.push(prepare);
+  }
+
   /** {@link openTurn} where that takes no waiting, else `undefined`. Never joins, takes no signal. For handlers. */
   tryOpenTurn(ident: string, label: string): ManagedTurn | undefined {
     const turn = this.createTurn(ident, label);
@@ -257,11 +287,19 @@ export abstract class LockingStateManager
   /** Ends a turn whose lock is gone before its time, and says so. */
   protected loseLock(turn: ManagedTurn, error: StateError): void {
     turn.lose(error);
-    this.sayLost(turn.ident, error);
+    this.sayLost(turn, error);
   }
 
-  /** Says that a turn of `ident` is not stored because its lock is gone. */
-  protected sayLost(ident: string, error: StateError): void {
+  /** Says that `turn` is not stored because its lock is gone. */
+  protected sayLost(turn: ManagedTurn, error: StateError): void {
+    const { ident } = turn;
+    if (this.hooks.has('lock-lost')) {
+      // A state that was deleted and made anew is there twice: it began as what is there first.
+      const begun = new Map<StateDefinition, Snapshot>();
+      for (const { definition, base } of turn.usedStates)
+        if (!begun.has(definition)) begun.set(definition, base);
+      for (const [definition, base] of begun) this.hooks.announceState('lock-lost', definition, ident, base);
+    }
     this.logger.warn(`${error.message} Nothing of the turn is stored (ident #${hashIdent(ident)}).`);
     this.emit('lock-lost', ident, []);
   }
@@ -356,7 +394,10 @@ export abstract class LockingStateManager
     this.lifecycle = 'draining';
     this.mutex.cancelWaiters();
     this.cancelSecuring();
+    const endMs = this.clock.nowMs() + this.options.drainTimeoutMs;
     if (this.mutex.held > 0) await this.drained();
+    // While the store is open, so that they can still read.
+    await this.hooks.settle(endMs - this.clock.nowMs());
     this.lifecycle = 'closed';
     const unfinished: string[] = [];
     for (let turn = this.leases.first; turn !== undefined; turn = this.leases.first) {
@@ -365,11 +406,19 @@ export abstract class LockingStateManager
     }
     this.leaseWorker.stop();
     await this.closeStore();
+    // What came of closing: a commit that was under way, a lock that turned out to be lost.
+    await this.hooks.settle(endMs - this.clock.nowMs());
+    const unfinishedHooks = this.hooks.stop();
     this.watches.complete();
     this.events.complete();
     for (const description of unfinished) {
       this.logger.warn(
         `Closed: ${description} was still running after ${this.options.drainTimeoutMs} ms and cannot be stored.`,
+      );
+    }
+    if (unfinishedHooks > 0) {
+      this.logger.warn(
+        `Closed: ${unfinishedHooks} calls of hooks were not over after ${this.options.drainTimeoutMs} ms.`,
       );
     }
   }

@@ -137,6 +137,16 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     return this.open(definition).value;
   }
 
+  /** The states it has used, also after it. */
+  get usedStates(): readonly StateDraft[] {
+    return this.deleted === undefined ? this.drafts : [...this.deleted, ...this.drafts];
+  }
+
+  /** Whether it has a draft of that state already. */
+  uses(definition: StateDefinition): boolean {
+    return this.drafts.some((draft) => draft.definition === definition);
+  }
+
   /** Replaces all fields of a state. `fields` must not be used afterwards. */
   replace(definition: StateDefinition, fields: object): void {
     this.open(definition).replace(fields);

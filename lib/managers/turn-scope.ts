@@ -5,6 +5,10 @@ import type { ManagedTurn } from './managed-turn.js';
 export interface TurnFrame {
   readonly turn: ManagedTurn | undefined;
   readonly outer: TurnFrame | undefined;
+  /** All turns that were opened together, when this is the innermost frame of several; the others follow outwards. */
+  readonly together?: readonly ManagedTurn[];
+  /** Which of them is that of the client's own ident. */
+  readonly own?: ManagedTurn | undefined;
   /** The arguments an interceptor prepared for the handler it is about to call, by parameter index. */
   readonly injected: readonly unknown[] | undefined;
   /** The request they were prepared for. */

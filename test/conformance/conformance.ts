@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe } from '@jest/globals';
 import { RecordedLogs } from '../support/manager-logs.js';
+import { contextSuite } from './context.suite.js';
 import { contentionSuite } from './contention.suite.js';
 import { deleteSuite } from './delete.suite.js';
 import { deploysSuite } from './deploys.suite.js';
@@ -7,6 +8,7 @@ import { eventsSuite } from './events.suite.js';
 import { exclusiveSuite } from './exclusive.suite.js';
 import { expirationSuite } from './expiration.suite.js';
 import type { ConformanceHarness } from './harness.js';
+import { hooksSuite } from './hooks.suite.js';
 import { leaseSuite } from './lease.suite.js';
 import { leftoversSuite } from './leftovers.suite.js';
 import { lifecycleSuite } from './lifecycle.suite.js';
@@ -30,6 +32,7 @@ const SUITES = [
   leaseSuite,
   waitingSuite,
   reentrancySuite,
+  contextSuite,
   deleteSuite,
   valuesSuite,
   deploysSuite,
@@ -39,6 +42,7 @@ const SUITES = [
   resultsSuite,
   eventsSuite,
   watchSuite,
+  hooksSuite,
 ];
 
 /** Everything a manager promises, asked of the one that `harness` opens. */

@@ -10,6 +10,7 @@ import type { ResolvedStateOptions } from '../../state.options.js';
 import type { StateToken } from '../../state.token.js';
 import { LockingStateManager } from '../locking-state.manager.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
+import type { StateHookReason } from '../state-hooks.js';
 import type { StateStats } from '../state.manager.js';
 import type { StoredState, WatchedState } from '../watch/watched-state.js';
 import { MemoryEntry } from './memory-entry.js';
@@ -89,6 +90,7 @@ export class MemoryStateManager extends LockingStateManager {
     if (deleteAll && entry !== undefined) {
       this.remove(entry);
       this.watches.gone(ident, 'deleted');
+      this.announceAll('deleted', entry);
       this.emit('deleted', ident, entry.names());
       entry = undefined;
     }
@@ -100,6 +102,7 @@ export class MemoryStateManager extends LockingStateManager {
         this.entries.set(ident, entry);
       } else if (!entry.store(definition, snapshot)) continue;
       created.push(definition.name);
+      this.hooks.announceState('created', definition, ident, snapshot);
     }
     turn.held = entry;
     if (entry !== undefined && this.watches.isWatched(ident)) this.tellWatchers(entry, changed);
@@ -162,7 +165,15 @@ export class MemoryStateManager extends LockingStateManager {
   private drop(entry: MemoryEntry, reason: 'expired' | 'evicted'): void {
     this.remove(entry);
     this.watches.gone(entry.ident, reason);
+    this.announceAll(reason, entry);
     if (this.isObserved) this.emit(reason, entry.ident, entry.names());
+  }
+
+  /** Lets the hooks know of the end of all states of `entry`, which nobody changes any more. */
+  private announceAll(reason: StateHookReason, entry: MemoryEntry): void {
+    if (!this.hooks.has(reason)) return;
+    for (const name of entry.names())
+      this.hooks.announce(reason, name, entry.ident, (definition) => this.snapshotOf(entry, definition));
   }
 
   private remove(entry: MemoryEntry): void {

@@ -1,24 +1,34 @@
-import type { Clock } from '../../internal/clock.js';
+import type { Clock, ClockTimer } from '../../internal/clock.js';
 import { DeadlineQueue, type DeadlineNode } from '../../internal/deadline-queue.js';
 import { DeadlineWorker } from '../../internal/deadline-worker.js';
 
 /** How much later than its window an ident is looked at, in milliseconds: Redis deletes after the millisecond is over. */
 const GRACE_MS = 2;
+/** By how much the clocks of two machines may differ about a window: in milliseconds, and for each millisecond of it. */
+const DRIFT_MS = 50;
+const DRIFT_PER_MS = 1 / 1_000;
+const LONGEST_DRIFT_MS = 10_000;
+
+/** What is kept of the states of an ident, by name, to be shown when they have expired. */
+export type KeptRecords = ReadonlyMap<string, Uint8Array>;
 
 export interface ExpirationWatchOptions {
   readonly clock: Clock;
   readonly windowMs: number;
-  /** Whether the states of the ident are still there. */
-  isStored(ident: string): Promise<boolean>;
-  onExpired(ident: string, names: readonly string[]): void;
+  /** How many milliseconds the states of the ident still live, or whether nobody has noticed their end before. */
+  look(ident: string): Promise<number | 'first' | 'noticed'>;
+  onExpired(ident: string, names: readonly string[], records: KeptRecords): void;
   onError(error: unknown): void;
 }
+
+const NO_RECORDS: KeptRecords = new Map();
 
 class WatchedIdent implements DeadlineNode {
   previous: DeadlineNode | undefined = undefined;
   next: DeadlineNode | undefined = undefined;
   deadlineMs = 0;
   readonly names = new Set<string>();
+  records: Map<string, Uint8Array> | undefined = undefined;
 
   constructor(readonly ident: string) {}
 }
@@ -27,17 +37,21 @@ class WatchedIdent implements DeadlineNode {
  * Notices that states have expired on a server that tells nobody: looks whether they are still there when their window,
  * as this process knows it, is over.
  *
- * Guarantee: tells of an ident that this process was the last to use, once, when its states are gone. Whoever is found
- * alive was used by another process, which will tell. Cost: one entry for each ident used within the last window, and
- * one question each time one falls due.
+ * Guarantee: tells of an ident that this process was the last to use, once, when its states are gone; where several
+ * processes see the same end, one of them tells. Whoever is found alive was used by another process, which will tell.
+ * Cost: one entry for each ident used within the last window, with the records it is to show, and one question each time
+ * one falls due.
  */
 export class ExpirationWatch {
   private readonly idents = new Map<string, WatchedIdent>();
   private readonly queue = new DeadlineQueue<WatchedIdent>();
   private readonly worker: DeadlineWorker<WatchedIdent>;
+  private readonly again = new Set<ClockTimer>();
+  private readonly driftMs: number;
 
   constructor(private readonly options: ExpirationWatchOptions) {
-    const { clock, onError } = options;
+    const { clock, windowMs, onError } = options;
+    this.driftMs = Math.min(DRIFT_MS + windowMs * DRIFT_PER_MS, windowMs / 4, LONGEST_DRIFT_MS);
     this.worker = new DeadlineWorker(this.queue, {
       clock,
       onDue: (watched) => void this.look(watched),
@@ -47,41 +61,83 @@ export class ExpirationWatch {
   }
 
   /** A window of the ident has begun, with these states at least. */
-  touch(ident: string, names: readonly string[]): void {
+  touch(ident: string, names: readonly string[], records: KeptRecords = NO_RECORDS): void {
     let watched = this.idents.get(ident);
     if (watched === undefined) {
       watched = new WatchedIdent(ident);
       this.idents.set(ident, watched);
     }
     for (const name of names) watched.names.add(name);
+    for (const [name, record] of records) (watched.records ??= new Map()).set(name, record);
     const { clock, windowMs } = this.options;
     this.queue.push(watched, clock.nowMs() + windowMs + GRACE_MS);
     this.worker.wakeInTime();
   }
 
   /** The states of the ident are gone, and that has been said. */
-  forget(ident: string): void {
+  forget(ident: string): WatchedIdent | undefined {
     const watched = this.idents.get(ident);
-    if (watched === undefined) return;
+    if (watched === undefined) return undefined;
     this.queue.remove(watched);
     this.idents.delete(ident);
+    return watched;
+  }
+
+  /**
+   * A turn, or a read of that state, has found nothing stored. If their window is over the states have expired, and a
+   * timer that is late must not keep it from being told before they are made anew; if not, somebody has deleted them.
+   */
+  foundNothing(ident: string, name?: string): void {
+    const known = this.idents.get(ident);
+    if (known === undefined || (name !== undefined && !known.names.has(name))) return;
+    this.forget(ident);
+    if (this.options.clock.nowMs() + this.driftMs >= known.deadlineMs) {
+      // Those who look later are to find it noticed; nobody waits for that.
+      this.options.look(ident).catch(this.options.onError);
+      this.tell(known);
+    }
+  }
+
+  /** The states of the ident have expired, and nobody else can have seen it. */
+  expire(ident: string): void {
+    const watched = this.forget(ident);
+    if (watched !== undefined) this.tell(watched);
   }
 
   stop(): void {
     this.worker.stop();
     this.idents.clear();
+    for (const timer of this.again) timer.cancel();
+    this.again.clear();
   }
 
   private async look(watched: WatchedIdent): Promise<void> {
-    const { ident, names } = watched;
+    const { ident } = watched;
     this.idents.delete(ident);
     try {
-      if (await this.options.isStored(ident)) return;
+      const left = await this.options.look(ident);
+      // Somebody may have used it while the answer was on its way: then it is new, and the old one gone all the same.
+      if (left === 'first') this.tell(watched);
+      else if (left !== 'noticed' && left <= this.driftMs) this.lookAgain(watched, left);
     } catch (error) {
       this.options.onError(error);
-      return;
     }
-    // Somebody may have used it while the answer was on its way: then it is new, and the old one gone all the same.
-    this.options.onExpired(ident, [...names]);
+  }
+
+  /** The clock of the server is a little behind: what is alive is what this process has used, not another one. */
+  private lookAgain(watched: WatchedIdent, leftMs: number): void {
+    if (this.idents.has(watched.ident)) return;
+    this.idents.set(watched.ident, watched);
+    const timer = this.options.clock.startTimer(() => {
+      this.again.delete(timer);
+      // Used since then: it stands in the queue again.
+      if (this.idents.get(watched.ident) === watched && !DeadlineQueue.isQueued(watched))
+        void this.look(watched);
+    }, leftMs + GRACE_MS);
+    this.again.add(timer);
+  }
+
+  private tell({ ident, names, records }: WatchedIdent): void {
+    this.options.onExpired(ident, [...names], records ?? NO_RECORDS);
   }
 }

@@ -2,6 +2,7 @@ import type { StateCodec, StateStep, TurnSteps } from '../../internal/state-code
 import type { StateDefinition } from '../../internal/state-definition.js';
 import type { Snapshot } from '../../internal/state-draft.js';
 import type { TurnChanges } from '../managed-turn.js';
+import type { FinishedDraft } from '../turn-result.js';
 
 /** What a field of the hash starts with that is kept aside, or no state at all. No state name can start so. */
 const ASIDE = '~';
@@ -11,6 +12,10 @@ const NO_STATE = /^[~#]/;
 export interface StatesMade {
   readonly created: readonly string[];
   readonly deleted: readonly string[];
+  /** What the turn has changed, created states among it. */
+  readonly changed: readonly FinishedDraft[];
+  /** What was there before, when states were deleted. */
+  readonly gone: HeldStates | undefined;
 }
 
 /** What a script is to write. */
@@ -104,6 +109,11 @@ export class HeldStates {
     return [...this.states.keys()];
   }
 
+  /** The record of a state that is there. */
+  record(name: string): Buffer | undefined {
+    return this.states.get(name)?.bytes(this.codec);
+  }
+
   /** What is there now, for readers, whatever turns make of it later. */
   freeze(): HeldStates {
     return new HeldStates(new Map(this.states), this.codec);
@@ -133,7 +143,9 @@ export class HeldStates {
     for (const { draft, snapshot } of changed)
       if (snapshot.deep) this.codec.check(draft.definition, snapshot);
     const deleted = deleteAll ? this.names : [];
+    let gone: HeldStates | undefined;
     if (deleted.length > 0) {
+      gone = this.freeze();
       this.states.clear();
       this.unwritten.clear();
       this.isDeleted = true;
@@ -157,7 +169,7 @@ export class HeldStates {
     if (!isWatched && deleted.length + changed.length > 0) this.steps = undefined;
     else if (deleted.length + steps.length > 0)
       this.steps?.push({ isDeleted: deleted.length > 0, states: steps });
-    return { created, deleted };
+    return { created, deleted, changed, gone };
   }
 
   /** What the server has to write to be up to date, taken as written. */

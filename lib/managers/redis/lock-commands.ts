@@ -4,7 +4,7 @@ import type { StateWrites } from './held-states.js';
 import { OpenWork } from './open-work.js';
 import type { RedisArgument, RedisConnection } from './redis-connection.js';
 import type { IdentKeys, RedisKeys } from './redis-keys.js';
-import { ACQUIRE, COMMIT, FINISH, LEAVE, READ, RENEW, UNWATCH, WATCH } from './redis-scripts.js';
+import { ACQUIRE, COMMIT, FINISH, LEAVE, NOTICE, READ, RENEW, UNWATCH, WATCH } from './redis-scripts.js';
 
 /** How a caller waits when the lock is not free: not at all, by asking for the first time, or again. */
 export type Waiting = 'no' | 'first' | 'again';
@@ -52,6 +52,8 @@ const WAIT_LIST_MS = 10_000;
 const HANDED_LEASE_MS = 1_000;
 /** How long a process is told of commits that does not ask to be told again, in milliseconds. */
 const WATCH_MS = 30_000;
+/** How long it is remembered that somebody has noticed an expiry, in milliseconds. */
+const LONGEST_MARK_MS = 60_000;
 /** How long to rest before a lock that could not be given back is given back again, in milliseconds. */
 const RETRY_MS = 250;
 
@@ -161,6 +163,17 @@ export class LockCommands {
   /** Ends {@link watch}. */
   async unwatch(keys: IdentKeys, instance: string): Promise<void> {
     await this.connection.run(UNWATCH, [keys.watchers, instance]);
+  }
+
+  /**
+   * Looks whether the states are gone: how many milliseconds they still live, or whether this caller was the first to
+   * notice that they do not.
+   */
+  async notice(keys: IdentKeys): Promise<number | 'first' | 'noticed'> {
+    const markMs = wholeMs(Math.min(this.windowMs / 2, LONGEST_MARK_MS));
+    const left = (await this.connection.run(NOTICE, [keys.states, keys.noticed, markMs])) as number;
+    if (left === -1) return Infinity;
+    return left >= 0 ? left : left === -2 ? 'first' : 'noticed';
   }
 
   /** Whether the call that failed with `error` can have done nothing. */

@@ -26,7 +26,6 @@ export interface RedisClient {
   readonly stream?: RedisStream | undefined;
   readonly options: RedisClientOptions & { readonly redisOptions?: RedisClientOptions | undefined };
   callBuffer(command: string, ...args: Argument[]): Promise<unknown>;
-  exists(key: string): Promise<number>;
   scan(
     cursor: string,
     match: 'MATCH',

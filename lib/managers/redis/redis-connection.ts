@@ -132,15 +132,6 @@ export class RedisConnection {
     return typeof error === 'object' && error !== null && this.unsent.has(error);
   }
 
-  /** Whether there is such a key. @throws {StateStoreUnavailableError} */
-  async exists(key: string): Promise<boolean> {
-    try {
-      return (await this.inTime((client) => client.exists(key), this.clients.main)) === 1;
-    } catch (error) {
-      throw this.unavailable(error);
-    }
-  }
-
   /** How many keys match `pattern`, over all nodes. Cost: a scan of the whole server, in small steps. */
   async countKeys(pattern: string): Promise<number> {
     let count = 0;

@@ -2,6 +2,8 @@ import type { Clock } from '../../internal/clock.js';
 import type { DeadlineNode } from '../../internal/deadline-queue.js';
 import { Deferred } from '../../internal/deferred.js';
 import type { StateCodec } from '../../internal/state-codec.js';
+import type { StateDefinition } from '../../internal/state-definition.js';
+import type { Snapshot } from '../../internal/state-draft.js';
 import { LockExpiredError, type StateError } from '../../state.errors.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
 import { HeldStates, type StatesMade, type StateWrites } from './held-states.js';
@@ -36,8 +38,8 @@ export interface HoldHost {
   held(hold: RedisHold): void;
   /** The next caller starts with a new hold. */
   ended(hold: RedisHold): void;
-  /** The lock was given up, and with it the window of the states starts. */
-  released(hold: RedisHold): void;
+  /** The lock was given up, and with it the window of the states starts: what is left of it, in milliseconds. */
+  released(hold: RedisHold, windowMs: number): void;
   /** A commit that covers the turn has been answered, or needs no answer. */
   committed(hold: RedisHold, made: StatesMade): void;
   /** The lock went, or the store fell silent, while the code of `turn` was running. */
@@ -45,10 +47,17 @@ export interface HoldHost {
   /** The same for turns that had ended well and have not been stored. */
   commitLost(hold: RedisHold, turn: ManagedTurn | undefined, error: StateError): void;
   /** Turns that were answered under `leaseHold` are not stored and will not be. */
-  acknowledgedLost(hold: RedisHold, count: number): void;
+  acknowledgedLost(hold: RedisHold, count: number, begun: BegunStates): void;
+  /** Whether it wants to know what such turns began from. */
+  readonly tellsOfLost: boolean;
   /** The call must have its end before the store is closed. */
   underWay(work: Promise<unknown>): void;
 }
+
+/** What turns began from: of each state what was there before the first of them. */
+export type BegunStates = ReadonlyMap<StateDefinition, Snapshot>;
+
+const NOTHING_BEGUN: BegunStates = new Map();
 
 /** A turn that has ended and waits for a commit that covers it. */
 interface Uncovered {
@@ -63,6 +72,8 @@ interface Batch extends Commit {
   readonly turns: readonly Uncovered[];
   /** How many turns of it were answered before. */
   readonly acknowledged: number;
+  /** What these began from. */
+  readonly begun: BegunStates;
 }
 
 /**
@@ -109,6 +120,8 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   private contendedSinceMs: number | undefined;
   private turns = 0;
   private acknowledged = 0;
+  /** What the acknowledged turns began from, where somebody wants to know if they are lost. */
+  private begun: BegunStates = NOTHING_BEGUN;
   private commits = 0;
   private releasing: Promise<void> | undefined;
 
@@ -188,7 +201,10 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     if (!isAcknowledged && this.acknowledged > 0) this.acknowledgedStates ??= this.states.freeze();
     const made = this.states.apply(changes, isWatched);
     if (isAcknowledged) {
-      if (this.states.isDirty) this.acknowledged += 1;
+      if (this.states.isDirty) {
+        this.acknowledged += 1;
+        if (host.tellsOfLost) this.rememberBegun(changes);
+      }
       host.committed(this, made);
       return undefined;
     }
@@ -299,6 +315,15 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     return this.turns >= SLICE_TURNS || this.host.clock.nowMs() - this.contendedSinceMs >= SLICE_MS;
   }
 
+  private rememberBegun({ changed }: TurnChanges): void {
+    const first = changed.filter(({ draft }) => !this.begun.has(draft.definition));
+    if (first.length > 0)
+      this.begun = new Map([
+        ...this.begun,
+        ...first.map(({ draft }) => [draft.definition, draft.base] as const),
+      ]);
+  }
+
   private cover(turn: ManagedTurn | undefined, made: StatesMade): Promise<void> {
     const stored = new Deferred();
     this.uncovered.push({ turn, made, stored });
@@ -387,7 +412,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
         this.lose(batch);
       } else {
         this.succeed(batch.turns);
-        this.host.released(this);
+        this.host.released(this, batch.windowMs);
       }
     } catch (error) {
       this.silence(error as StateError, batch);
@@ -396,21 +421,22 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
 
   /** What the next commit brings; `undefined` when it cannot be written, and the hold has ended with that. */
   private takeBatch(windowMs: number): Batch | undefined {
-    const { states, uncovered: turns, acknowledged } = this;
+    const { states, uncovered: turns, acknowledged, begun } = this;
     let writes: StateWrites;
     try {
       writes = states.takeWrites();
     } catch (error) {
       this.break(error as StateError, []);
-      if (acknowledged > 0) this.host.acknowledgedLost(this, acknowledged);
+      if (acknowledged > 0) this.host.acknowledgedLost(this, acknowledged, begun);
       void this.host.commands.leave(this);
       return undefined;
     }
     this.uncovered = [];
     this.acknowledged = 0;
+    this.begun = NOTHING_BEGUN;
     this.acknowledgedStates = undefined;
     const id = writes.fields.length === 0 ? '' : `${this.owner}#${(this.commits += 1)}`;
-    return { id, writes, windowMs, turns, acknowledged };
+    return { id, writes, windowMs, turns, acknowledged, begun };
   }
 
   private succeed(turns: readonly Uncovered[]): void {
@@ -434,10 +460,11 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     const lost = [...(batch?.turns ?? []), ...this.uncovered.splice(0)];
     const acknowledged = (batch?.acknowledged ?? 0) + this.acknowledged;
     this.acknowledged = 0;
+    const begun = new Map([...this.begun, ...(batch?.begun ?? NOTHING_BEGUN)]);
     this.end();
     this.fail(lost, lockLost);
     if (user !== undefined) this.host.turnLost(user, lockLost(user));
-    if (acknowledged > 0) this.host.acknowledgedLost(this, acknowledged);
+    if (acknowledged > 0) this.host.acknowledgedLost(this, acknowledged, begun);
   }
 
   /** The store is silent: nobody can go on from what it may or may not have. */
@@ -465,7 +492,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
         await new Promise<void>((resolve) => clock.startTimer(resolve, RETRY_MS));
       }
     }
-    this.host.acknowledgedLost(this, batch.acknowledged);
+    this.host.acknowledgedLost(this, batch.acknowledged, batch.begun);
   }
 
   /** Nobody of this process waits any longer. */
@@ -483,7 +510,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   }
 }
 
-const NOTHING_MADE: StatesMade = { created: [], deleted: [] };
+const NOTHING_MADE: StatesMade = { created: [], deleted: [], changed: [], gone: undefined };
 
 function lockLost(turn: ManagedTurn | undefined): LockExpiredError {
   return new LockExpiredError(

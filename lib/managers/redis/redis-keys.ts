@@ -16,6 +16,8 @@ export interface IdentKeys {
   readonly states: string;
   /** The processes that watch states of the ident. */
   readonly watchers: string;
+  /** Says that the expiry of the states has been noticed. */
+  readonly noticed: string;
 }
 
 /** How the names in Redis are made. */
@@ -33,7 +35,14 @@ export class RedisKeys {
 
   ofHash(hash: string): IdentKeys {
     const states = `${this.prefix}{${hash}}`;
-    return { hash, lock: `${states}:lock`, wait: `${states}:wait`, states, watchers: `${states}:watch` };
+    return {
+      hash,
+      lock: `${states}:lock`,
+      wait: `${states}:wait`,
+      states,
+      watchers: `${states}:watch`,
+      noticed: `${states}:noticed`,
+    };
   }
 
   /** Matches the states of all idents, in the syntax of SCAN; `outerPrefix` is one that the client puts before keys. */

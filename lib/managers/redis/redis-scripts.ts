@@ -284,6 +284,22 @@ return redis.call('ZREM', KEYS[1], ARGV[1])
 `,
 );
 
+/** Notices that states have expired, once among all processes that look. */
+export const NOTICE = script(
+  'notice',
+  2,
+  1,
+  `-- Looks whether the states of an ident are gone, and whether somebody has noticed before.
+-- KEYS[1] states  KEYS[2] mark of who has noticed
+-- ARGV[1] ms the mark lives: less than the window, so that it is gone when states made anew can have expired
+-- Returns the ms the states still live, -1 when they have no end, -2 when they are gone and the caller is the first to
+-- notice, -3 when another one was.
+local left = redis.call('PTTL', KEYS[1])
+if left ~= -2 then return left end
+return redis.call('SET', KEYS[2], '', 'NX', 'PX', ARGV[1]) and -2 or -3
+`,
+);
+
 /** Every script there is. */
 export const REDIS_SCRIPTS: readonly RedisScript[] = [
   ACQUIRE,
@@ -294,4 +310,5 @@ export const REDIS_SCRIPTS: readonly RedisScript[] = [
   READ,
   WATCH,
   UNWATCH,
+  NOTICE,
 ];

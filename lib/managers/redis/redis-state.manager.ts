@@ -21,14 +21,14 @@ import { LockingStateManager, type LockWait } from '../locking-state.manager.js'
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
 import type { StateStats } from '../state.manager.js';
 import type { WatchedState } from '../watch/watched-state.js';
-import { ExpirationWatch } from './expiration-watch.js';
+import { ExpirationWatch, type KeptRecords } from './expiration-watch.js';
 import type { StatesMade } from './held-states.js';
 import { HoldTable } from './hold-table.js';
 import { LockCommands } from './lock-commands.js';
 import type { LockRequest } from './lock-request.js';
 import { OpenWork } from './open-work.js';
 import { RedisConnection } from './redis-connection.js';
-import { RedisHold, type HoldHost } from './redis-hold.js';
+import { RedisHold, type BegunStates, type HoldHost } from './redis-hold.js';
 import { RedisKeys } from './redis-keys.js';
 import { RedisWatches } from './redis-watches.js';
 import { parseWake } from './wake-message.js';
@@ -116,8 +116,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     this.expirations = new ExpirationWatch({
       clock,
       windowMs: expirationMs,
-      isStored: (ident) => this.connection.exists(this.keys.ofIdent(ident).states),
-      onExpired: (ident, names) => this.emit('expired', ident, names),
+      look: (ident) => this.commands.notice(this.keys.ofIdent(ident)),
+      onExpired: (ident, names, records) => this.expired(ident, names, records),
       onError: (error) =>
         this.logger.debug(`Whether states have expired could not be seen: ${String(error)}`),
     });
@@ -177,6 +177,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   /** @internal */
   held(hold: RedisHold): void {
     this.watchOver(hold);
+    if (hold.held.isEmpty) this.expirations.foundNothing(hold.ident);
     if (this.leaseHoldMs === 0) return;
     const lease = new LeaseHold(hold);
     this.leaseHolds.set(hold, lease);
@@ -195,17 +196,29 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   /** @internal */
-  released({ ident, held }: RedisHold): void {
-    if (this.isObserved && !held.isEmpty) this.expirations.touch(ident, held.names);
+  released({ ident, held }: RedisHold, windowMs: number): void {
+    if (held.isEmpty) return;
+    this.touch(ident, held.names, (name) => held.record(name) as Buffer);
+    // It was over while the lock was kept between turns.
+    if (windowMs <= 0) this.expirations.expire(ident);
   }
 
   /** @internal */
-  committed({ ident }: RedisHold, { created, deleted }: StatesMade): void {
+  committed({ ident }: RedisHold, { created, deleted, changed, gone }: StatesMade): void {
     if (deleted.length > 0) {
       this.expirations.forget(ident);
+      for (const name of deleted)
+        this.hooks.announce('deleted', name, ident, (definition) =>
+          gone?.read(definition, (record, error) => this.reportUnreadable(ident, definition, record, error)),
+        );
       this.emit('deleted', ident, deleted);
     }
-    if (created.length > 0) this.emit('created', ident, created);
+    if (created.length === 0) return;
+    for (const { draft, snapshot } of changed) {
+      if (created.includes(draft.definition.name))
+        this.hooks.announceState('created', draft.definition, ident, snapshot);
+    }
+    this.emit('created', ident, created);
   }
 
   /** @internal */
@@ -214,13 +227,19 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   /** @internal */
-  commitLost({ ident }: RedisHold, turn: ManagedTurn | undefined, error: StateError): void {
+  commitLost(_hold: RedisHold, turn: ManagedTurn | undefined, error: StateError): void {
     if (turn === undefined || !(error instanceof LockExpiredError)) return;
-    say(() => this.sayLost(ident, error));
+    say(() => this.sayLost(turn, error));
   }
 
   /** @internal */
-  acknowledgedLost({ ident }: RedisHold, count: number): void {
+  get tellsOfLost(): boolean {
+    return this.hooks.has('lock-lost');
+  }
+
+  /** @internal */
+  acknowledgedLost({ ident }: RedisHold, count: number, begun: BegunStates): void {
+    for (const [definition, state] of begun) this.hooks.announceState('lock-lost', definition, ident, state);
     say(() => {
       this.logger.error(
         `${count} turns of ident #${hashIdent(ident)} were acknowledged under \`redis.leaseHold\` and may not be ` +
@@ -379,8 +398,38 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   private async readStored(ident: string, definition: StateDefinition): Promise<Snapshot | undefined> {
     const record = await this.commands.read(this.keys.ofIdent(ident), definition.name);
-    if (record === undefined) return undefined;
-    if (this.isObserved) this.expirations.touch(ident, [definition.name]);
+    if (record === undefined) {
+      this.expirations.foundNothing(ident, definition.name);
+      return undefined;
+    }
+    this.touch(ident, [definition.name], () => record);
+    return this.decode(ident, definition, record);
+  }
+
+  /** A window of the ident has begun. What nobody wants to know at its end is not kept. */
+  private touch(ident: string, names: readonly string[], recordOf: (name: string) => Buffer): void {
+    if (!this.hooks.has('expired')) {
+      if (this.isObserved) this.expirations.touch(ident, names);
+      return;
+    }
+    const wanted = names.filter((name) => this.hooks.has('expired', name));
+    if (wanted.length === 0 && !this.isObserved) return;
+    // A record from the server is a part of all it has sent at once, which would be kept alive with it.
+    this.expirations.touch(
+      ident,
+      names,
+      new Map(wanted.map((name) => [name, new Uint8Array(recordOf(name))])),
+    );
+  }
+
+  private expired(ident: string, names: readonly string[], records: KeptRecords): void {
+    for (const [name, record] of records) {
+      this.hooks.announce('expired', name, ident, (definition) => this.decode(ident, definition, record));
+    }
+    this.emit('expired', ident, names);
+  }
+
+  private decode(ident: string, definition: StateDefinition, record: Uint8Array): Snapshot | undefined {
     try {
       return this.codec.decode(definition, record);
     } catch (error) {
@@ -392,7 +441,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private reportUnreadable(
     ident: string,
     { name, version }: StateDefinition,
-    record: Buffer,
+    record: Uint8Array,
     error: unknown,
   ): void {
     const content = createHash('sha256').update(record).digest('base64');
