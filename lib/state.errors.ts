@@ -10,6 +10,7 @@ export const STATE_ERROR_CODES = {
   storeUnavailable: 'STATE_STORE_UNAVAILABLE',
   managerClosed: 'STATE_MANAGER_CLOSED',
   turnEnded: 'STATE_TURN_ENDED',
+  nestedTurns: 'STATE_NESTED_TURNS',
 } as const;
 
 /** One of the values of {@link STATE_ERROR_CODES}. */

@@ -2,6 +2,7 @@ import type { ExecutionContext } from '@nestjs/common';
 import { assertIdent } from '../internal/ident.js';
 import type { LockingStateManager } from '../managers/locking-state.manager.js';
 import type { ManagedTurn } from '../managers/managed-turn.js';
+import { inLockOrder } from '../managers/several-turns.js';
 import { currentFrame, runInFrame, type TurnFrame } from '../managers/turn-scope.js';
 import { requireDefinition, StateToken } from '../state.token.js';
 import type { Disconnects } from './disconnects.js';
@@ -103,7 +104,7 @@ export class RequestTurn {
   /** All turns, or `undefined` when a lock is not free. */
   private acquireAtOnce(idents: readonly string[]): HandlerTurns | undefined {
     const turns: ManagedTurn[] = [];
-    for (const ident of inOrder(idents)) {
+    for (const ident of inLockOrder(idents)) {
       const turn = this.host.manager.tryOpenTurn(ident, this.label);
       if (turn === undefined) {
         new HandlerTurns(turns).rollback();
@@ -123,7 +124,7 @@ export class RequestTurn {
       waiting.abort(new ClientLeftError()),
     );
     try {
-      for (const ident of inOrder(await Promise.all(idents)))
+      for (const ident of inLockOrder(await Promise.all(idents)))
         turns.push(await this.openTurn(ident, waiting.signal));
       return new HandlerTurns(turns);
     } catch (error) {
@@ -159,11 +160,6 @@ export class RequestTurn {
       new Map(this.parameters.map(({ index }, position) => [index, values[position]])),
     );
   }
-}
-
-/** One order for everybody, so that two handlers with the same two idents cannot wait for each other. */
-function inOrder(idents: readonly string[]): string[] {
-  return [...new Set(idents)].toSorted();
 }
 
 function checked(ident: unknown): string {

@@ -47,7 +47,22 @@ export function runInFrame<A, B, R>(
 export function findOpenTurn(owner: object, ident: string): ManagedTurn | undefined {
   for (let frame = storage.getStore(); frame !== undefined; frame = frame.outer) {
     const { turn } = frame;
-    if (turn !== undefined && turn.ident === ident && turn.host === owner && turn.isRunning) return turn;
+    if (turn === undefined || turn.host !== owner || !turn.isRunning) continue;
+    if (turn.ident === ident) return turn;
+    const companion = turn.companions?.find((other) => other.ident === ident);
+    if (companion !== undefined) return companion;
   }
   return undefined;
+}
+
+/** The idents of all open turns of `owner` that the running code is inside of. */
+export function openIdents(owner: object): string[] {
+  const idents: string[] = [];
+  for (let frame = storage.getStore(); frame !== undefined; frame = frame.outer) {
+    const { turn } = frame;
+    if (turn === undefined || turn.host !== owner || !turn.isRunning) continue;
+    idents.push(turn.ident);
+    if (turn.companions !== undefined) for (const { ident } of turn.companions) idents.push(ident);
+  }
+  return idents;
 }

@@ -16,20 +16,20 @@ export interface RedisScript {
   readonly isFinal: boolean;
 }
 
-function script(name: string, keys: number, args: number, lua: string, isFinal = false): RedisScript {
+export function script(name: string, keys: number, args: number, lua: string, isFinal = false): RedisScript {
   return { name, keys, args, isFinal, lua, sha: createHash('sha1').update(lua).digest('hex') };
 }
 
 // The field of the hash that names the last commit, so that a script that is sent again, because its answer was lost
 // with the connection, can tell that it was here before. State names start with a word character or one of .:-
-const RECEIPT = '#commit';
+export const RECEIPT = '#commit';
 
 /**
  * The part of an owner id that stays the same when the lock is handed over: `<instance>:<number>`, and behind a slash
  * the one it was handed over by. So each grant has an id of its own: a process that stood still, and reads of a lock it
  * was handed long ago, cannot take it for the one it was handed since.
  */
-const BASE = `local function base(owner) return string.match(owner, '^[^/]+') end
+export const BASE = `local function base(owner) return string.match(owner, '^[^/]+') end
 `;
 
 /**
@@ -40,7 +40,7 @@ const BASE = `local function base(owner) return string.match(owner, '^[^/]+') en
  * A message reaches nobody when its process has died: the next one's turn. On a cluster PUBLISH counts the receivers of
  * one node only and says nothing; there the short lease is what a dead process costs.
  */
-const HAND_OVER = `
+export const HAND_OVER = `
 local waiter = redis.call('ZPOPMIN', wait)[1]
 while waiter do
   local fields = redis.call('HGETALL', states)
