@@ -391,4 +391,29 @@ describe('on a cluster', () => {
     expect(await counts(manager, tokens)).toStrictEqual([2, 2, 2, 2, 2, 2]);
     await manager.onModuleDestroy();
   }, 60_000);
+
+  it('says so when only the first idents could be stored, and keeps no lock', async () => {
+    await using cluster = await RedisCluster.start();
+    const manager = await openRedisManager({ redis: { client: cluster.connect() } });
+    const tokens = counters(4);
+    await manager.modifyStates(tokens, incrementAll);
+    const { commands } = manager;
+    const store = commands.joint.bind(commands);
+    let calls = 0;
+    // The lock is lost when all have been looked at, and some are stored.
+    commands.joint = async (...args) => {
+      if ((calls += 1) === 3) await cluster.connect().del(lockOf(tokens[2] as StateToken<CounterState>));
+      return store(...args);
+    };
+    const error = await failureOf(manager.modifyStates(tokens, incrementAll));
+
+    expect(error).toBeInstanceOf(StateStoreUnavailableError);
+    expect((error as Error).message).toContain('Of the 4 idents of a turn 2 are stored');
+    expect((error as Error).cause).toBeInstanceOf(LockExpiredError);
+    expect(await counts(manager, tokens)).toStrictEqual([2, 2, 1, 1]);
+    expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0 });
+    const keysOfNodes = await Promise.all(cluster.nodes.map((node) => node.keys('*:lock')));
+    expect(keysOfNodes.flat()).toStrictEqual([]);
+    await manager.onModuleDestroy();
+  }, 60_000);
 });
