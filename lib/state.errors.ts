@@ -11,6 +11,7 @@ export const STATE_ERROR_CODES = {
   managerClosed: 'STATE_MANAGER_CLOSED',
   turnEnded: 'STATE_TURN_ENDED',
   noCurrentState: 'STATE_NO_CURRENT_STATE',
+  nestedTurns: 'STATE_NESTED_TURNS',
 } as const;
 
 /** One of the values of {@link STATE_ERROR_CODES}. */

@@ -9,9 +9,18 @@ export interface HandlerCommit {
   readonly stored: Promise<void> | undefined;
 }
 
-/** The open turns of one run of a handler: one for each ident it changes. Whoever has them ends them. */
+/**
+ * The open turns of one run of a handler: one for each ident it changes. The first leads the others: they are committed,
+ * or rolled back, together. Whoever has them ends them.
+ */
 export class HandlerTurns {
-  constructor(private readonly turns: readonly ManagedTurn[]) {}
+  private readonly leader: ManagedTurn | undefined;
+
+  constructor(private readonly turns: readonly ManagedTurn[]) {
+    const [leader, ...companions] = turns;
+    this.leader = leader;
+    if (companions.length > 0) leader?.lead(companions);
+  }
 
   /** The turn of `ident`, which must be one of those the handler changes. */
   of(ident: string): ManagedTurn {
@@ -20,47 +29,26 @@ export class HandlerTurns {
 
   /** The frame the handler runs in: inside all of its turns. `ownIdent` is that of the client, where it is known. */
   frame(request: object, injected: readonly unknown[], ownIdent: string | undefined): TurnFrame {
-    const { turns } = this;
-    let frame: TurnFrame = { turn: turns[0], outer: enclosingFrame(), injected, request };
-    if (turns.length < 2) return frame;
-    const own = turns.find(({ ident }) => ident === ownIdent);
-    for (const turn of turns.slice(1))
-      frame = { turn, outer: frame, injected, request, together: turns, own };
-    return frame;
+    const { turns, leader } = this;
+    const own = turns.length < 2 ? leader : turns.find(({ ident }) => ident === ownIdent);
+    return { turn: leader, outer: enclosingFrame(), injected, request, own };
   }
 
-  /** Commits all turns, or none where that can be known before. @throws what keeps a turn from being committed. */
+  /** Commits all turns, or none. @throws what keeps a turn from being committed. */
   commit(result: unknown): HandlerCommit {
-    const { turns } = this;
-    const areSeveral = turns.length > 1;
-    const storing: Promise<void>[] = [];
-    let settled = result;
-    try {
-      for (const turn of turns) settled = turn.prepare(settled, areSeveral);
-      for (const turn of turns) {
-        const stored = turn.store();
-        if (stored !== undefined) storing.push(stored);
-      }
-    } catch (error) {
-      this.rollback();
-      throw error;
-    }
-    return { result: settled, stored: storing.length > 1 ? allStored(storing) : storing[0] };
+    const { leader } = this;
+    if (leader === undefined) return { result, stored: undefined };
+    const settled = leader.prepare(result);
+    return { result: settled, stored: leader.store() };
   }
 
   /** Rolls back whatever is open. */
   rollback(): void {
-    for (const turn of this.turns) turn.abandon();
+    this.leader?.abandon();
   }
 
   /** Calls `onLost` if one of the turns loses its lock. */
   whenLost(onLost: () => void): void {
     for (const turn of this.turns) turn.signal.addEventListener('abort', onLost, { once: true });
   }
-}
-
-/** Waits for every one of them, so that no failure is left without somebody to hear of it, and throws the first. */
-async function allStored(storing: readonly Promise<void>[]): Promise<void> {
-  const outcomes = await Promise.allSettled(storing);
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }

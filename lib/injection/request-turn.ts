@@ -2,6 +2,7 @@ import type { ExecutionContext } from '@nestjs/common';
 import { assertIdent } from '../internal/ident.js';
 import type { LockingStateManager } from '../managers/locking-state.manager.js';
 import type { ManagedTurn } from '../managers/managed-turn.js';
+import { inLockOrder } from '../managers/several-turns.js';
 import { currentFrame, runInFrame, type TurnFrame } from '../managers/turn-scope.js';
 import { requireDefinition, StateToken } from '../state.token.js';
 import type { Disconnects } from './disconnects.js';
@@ -134,7 +135,7 @@ export class RequestTurn {
   /** All turns, or `undefined` when a lock is not free. */
   private acquireAtOnce(idents: readonly string[]): HandlerTurns | undefined {
     const turns: ManagedTurn[] = [];
-    for (const ident of inOrder(idents)) {
+    for (const ident of inLockOrder(idents)) {
       const turn = this.host.manager.tryOpenTurn(ident, this.label);
       if (turn === undefined) {
         new HandlerTurns(turns).rollback();
@@ -154,7 +155,7 @@ export class RequestTurn {
       waiting.abort(new ClientLeftError()),
     );
     try {
-      for (const ident of inOrder(await Promise.all(idents)))
+      for (const ident of inLockOrder(await Promise.all(idents)))
         turns.push(await this.openTurn(ident, waiting.signal));
       return new HandlerTurns(turns);
     } catch (error) {
@@ -183,11 +184,6 @@ export class RequestTurn {
     if (parameter.readonly) return this.host.manager.getState(new StateToken(ident, parameter.type));
     return turns.of(ident).draft(requireDefinition(parameter.type));
   }
-}
-
-/** One order for everybody, so that two handlers with the same two idents cannot wait for each other. */
-function inOrder(idents: readonly string[]): readonly string[] {
-  return idents.length < 2 ? idents : [...new Set(idents)].toSorted();
 }
 
 function usable(found: string | Promise<string>): string | Promise<string> {

@@ -20,7 +20,8 @@ import type { ResolvedStateOptions } from '../state.options.js';
 import type { StateToken } from '../state.token.js';
 import { JoinedTurn } from './joined-turn.js';
 import { lockExpired, lockTimeout, tooManyWaiters } from './lock-errors.js';
-import { ManagedTurn, type TurnChanges, type TurnHost } from './managed-turn.js';
+import { ManagedTurn, type PreparedTurn, type TurnChanges, type TurnHost } from './managed-turn.js';
+import { SeveralTurns, type SeveralTurnsHost } from './several-turns.js';
 import { SlowTurnWarnings } from './slow-turn-warnings.js';
 import { StateEventSource } from './state-event-stream.js';
 import { StateHooks, type StateHook } from './state-hooks.js';
@@ -44,7 +45,7 @@ type Lifecycle = 'open' | 'draining' | 'closed';
  */
 export abstract class LockingStateManager
   extends StateManager
-  implements TurnHost, OnModuleInit, OnModuleDestroy
+  implements TurnHost, SeveralTurnsHost, OnModuleInit, OnModuleDestroy
 {
   override readonly events$: Observable<StateEvent>;
 
@@ -63,6 +64,8 @@ export abstract class LockingStateManager
   private readonly preparations: (() => void)[] = [];
   private closing: Promise<void> | undefined;
   private onIdle: (() => void) | undefined;
+  /** Events that wait until everything is written that is written together. */
+  private heldBack: StateEvent[] | undefined;
 
   constructor(
     protected readonly options: ResolvedStateOptions,
@@ -132,7 +135,7 @@ export abstract class LockingStateManager
       const open = turn instanceof ManagedTurn ? turn : turn.outer;
       // A turn that is joined across one of another ident is the innermost one again, until `mutate` returns.
       const returned =
-        outer?.turn === open && outer.together === undefined
+        outer?.turn === open && open.companions === undefined
           ? mutate(draft, turn)
           : runInFrame({ turn: open, outer, injected: undefined, request: undefined }, mutate, draft, turn);
       result = isThenable(returned) ? await returned : returned;
@@ -144,6 +147,32 @@ export abstract class LockingStateManager
     }
     // `mutate` may have ended its turn itself, to do slow work without the lock or to change nothing after all.
     return turn.isRunning ? turn.settle(result) : result;
+  }
+
+  override async modifyStates<T extends readonly StateToken<unknown>[] | [], R>(
+    tokens: T,
+    mutate: (
+      ...states: { -readonly [K in keyof T]: T[K] extends StateToken<infer S> ? S : never }
+    ) => R | Promise<R>,
+    options?: TurnOptions,
+  ): Promise<R> {
+    options?.signal?.throwIfAborted();
+    if (this.lifecycle !== 'open') throw new StateManagerClosedError();
+    const named: readonly StateToken<unknown>[] = [...tokens];
+    const turns = await SeveralTurns.open(this, named, options?.label, {
+      timeoutMs: this.acquireTimeoutMs(options),
+      startMs: this.clock.nowMs(),
+      signal: options?.signal,
+    });
+    let result: R;
+    try {
+      const drafts = named.map((token) => turns.draft(token));
+      result = await turns.run(() => (mutate as (...states: object[]) => R | Promise<R>)(...drafts));
+    } catch (error) {
+      await turns.abandon(error);
+      throw error;
+    }
+    return turns.settle(result);
   }
 
   override async deleteState(ident: string): Promise<boolean> {
@@ -172,6 +201,17 @@ export abstract class LockingStateManager
   abstract hasStates(turn: ManagedTurn): boolean;
 
   abstract writeStates(turn: ManagedTurn, changes: TurnChanges): void | Promise<void>;
+
+  writeTogether(turns: readonly PreparedTurn[]): void | Promise<void> {
+    // Nobody is to see one of the states before all of them are there: events, whose listeners may look, come last.
+    const events = (this.heldBack = [] as StateEvent[]);
+    try {
+      for (const { turn, changes } of turns) void this.writeStates(turn, changes);
+    } finally {
+      this.heldBack = undefined;
+      for (const event of events) this.events.emit(event);
+    }
+  }
 
   /** A manager whose locks are all in this process has freed them in the same tick. */
   whenReleased(_turn: ManagedTurn): Promise<void> | undefined {
@@ -235,7 +275,10 @@ export abstract class LockingStateManager
 
   protected emit(type: StateEventType, ident: string, states: readonly string[]): void {
     // The hash costs more than a turn: nobody pays for it unless somebody listens.
-    if (this.events.observed) this.events.emit({ type, identHash: hashIdent(ident), states });
+    if (!this.events.observed) return;
+    const event = { type, identHash: hashIdent(ident), states };
+    if (this.heldBack === undefined) this.events.emit(event);
+    else this.heldBack.push(event);
   }
 
   /** Stops the timer of the leases, for when no turn is open: the next turn starts it again. */
@@ -284,6 +327,17 @@ export abstract class LockingStateManager
     return this.tryEnter(turn) ? turn : this.wait(turn, { timeoutMs, signal: options?.signal });
   }
 
+  /** @internal */
+  openAlone(
+    ident: string,
+    label: string | undefined,
+    wait: LockWait,
+    ownSignal: AbortSignal | undefined,
+  ): ManagedTurn | Promise<ManagedTurn> {
+    const turn = this.createTurn(ident, label, ownSignal);
+    return this.tryEnter(turn) ? turn : this.wait(turn, wait);
+  }
+
   /** Ends a turn whose lock is gone before its time, and says so. */
   protected loseLock(turn: ManagedTurn, error: StateError): void {
     turn.lose(error);
@@ -322,15 +376,17 @@ export abstract class LockingStateManager
 
   private async wait(
     turn: ManagedTurn,
-    { timeoutMs, signal }: Omit<LockWait, 'startMs'>,
+    { timeoutMs, signal, startMs: since }: Omit<LockWait, 'startMs'> & Partial<LockWait>,
   ): Promise<ManagedTurn> {
     const { ident } = turn;
     const { maxWaiters } = this.options;
-    const startMs = this.clock.nowMs();
+    const nowMs = this.clock.nowMs();
+    const startMs = since ?? nowMs;
     if (!this.mutex.tryAcquire(ident, turn)) {
       const waiting = this.mutex.waitingFor(ident) + this.waitingOutside(ident);
       if (waiting >= maxWaiters) throw tooManyWaiters(turn, maxWaiters);
-      const outcome = await this.mutex.wait(ident, turn, { timeoutMs, signal });
+      const leftMs = timeoutMs - (nowMs - startMs);
+      const outcome = await this.mutex.wait(ident, turn, { timeoutMs: leftMs, signal });
       if (outcome === 'cancelled') throw new StateManagerClosedError();
       if (outcome === 'aborted') throw signal?.reason;
       if (outcome === 'timed-out') throw lockTimeout(turn, timeoutMs, this.holderOf(ident));

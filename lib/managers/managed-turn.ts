@@ -15,6 +15,19 @@ export interface TurnChanges {
   readonly changed: readonly FinishedDraft[];
 }
 
+/** Locks that are being added to an open turn. */
+export interface TurnAddition {
+  readonly idents: readonly string[];
+  /** Settles when they are added, or not to be had. Never rejects. */
+  readonly done: Promise<unknown>;
+}
+
+/** A turn whose code has ended, and what it asks its manager to store. */
+export interface PreparedTurn {
+  readonly turn: ManagedTurn;
+  readonly changes: TurnChanges;
+}
+
 /** What a turn needs of the manager that opened it. */
 export interface TurnHost {
   /** What is stored for the ident of `turn`, as a state of that definition. The lock is held. */
@@ -28,6 +41,8 @@ export interface TurnHost {
    * promise settles with it; the turn gives its lock up at once all the same, and it is for the host to keep order.
    */
   writeStates(turn: ManagedTurn, changes: TurnChanges): void | Promise<void>;
+  /** {@link writeStates} for turns of several idents: stores what all of them have changed, or nothing of it. */
+  writeTogether(turns: readonly PreparedTurn[]): void | Promise<void>;
   /** Frees the lock of `turn` if it still holds it. Called once, however the turn ended. */
   releaseTurn(turn: ManagedTurn): void;
   /** When nobody has to wait any more for what `turn` gave up; `undefined` when that is now. Never rejects. */
@@ -54,6 +69,12 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   openedAtMs = 0;
   /** What its manager keeps with it while it has the lock. */
   held: object | undefined = undefined;
+  /** Turns of other idents that end when and as this one does: what they change is stored with it. */
+  companions: readonly ManagedTurn[] | undefined = undefined;
+  /** The turn that this one is a companion of. */
+  leader: ManagedTurn | undefined = undefined;
+  /** Companions that are waited for. */
+  addition: TurnAddition | undefined = undefined;
 
   private status: TurnStatus = 'open';
   private drafts: readonly StateDraft[] = NONE;
@@ -129,7 +150,16 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
 
   /** When nobody has to wait any more for the lock of this turn, which has ended. Never rejects. */
   whenReleased(): Promise<void> | undefined {
-    return this.host.whenReleased(this);
+    const { companions } = this;
+    return companions === undefined
+      ? this.host.whenReleased(this)
+      : allReleased([this.host.whenReleased(this), ...companions.map((turn) => turn.whenReleased())]);
+  }
+
+  /** From now on `turns` are {@link companions}. For turns of its host, and none that has companions. */
+  lead(turns: readonly ManagedTurn[]): void {
+    this.companions = [...(this.companions ?? []), ...turns];
+    for (const turn of turns) turn.leader = this;
   }
 
   /** {@link state}, at once. */
@@ -184,10 +214,22 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   /**
    * The first half of {@link settle}: everything that can fail before the store is asked. Ends the turn if it does.
    * Returns what `result` is to the caller.
-   *
-   * @param alongside Drafts of other turns are alive and may stand in the states or the result of this one.
    */
-  prepare(result: unknown, alongside = false): unknown {
+  prepare(result: unknown): unknown {
+    const { companions } = this;
+    if (companions === undefined) return this.prepareAlone(result, false);
+    try {
+      let settled = this.prepareAlone(result, true);
+      for (const turn of companions) settled = turn.prepareAlone(settled, true);
+      return settled;
+    } catch (error) {
+      this.abandon();
+      throw error;
+    }
+  }
+
+  /** @param alongside Drafts of other turns are alive and may stand in the states or the result of this one. */
+  private prepareAlone(result: unknown, alongside: boolean): unknown {
     try {
       this.assertOpen();
       this.host.assertHeld(this);
@@ -206,7 +248,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   store(): Promise<void> | undefined {
     try {
       this.assertOpen();
-      this.storing = this.host.writeStates(this, this.changes as TurnChanges) ?? undefined;
+      this.storing = this.write() ?? undefined;
       this.end('committed');
       return this.storing;
     } catch (error) {
@@ -227,6 +269,15 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     this.failure = error;
     this.controller?.abort(error);
     this.host.releaseTurn(this);
+  }
+
+  private write(): void | Promise<void> {
+    const { host, companions } = this;
+    if (companions === undefined) return host.writeStates(this, this.changes as TurnChanges);
+    for (const turn of companions) turn.assertOpen();
+    return host.writeTogether(
+      [this, ...companions].map((turn) => ({ turn, changes: turn.changes as TurnChanges })),
+    );
   }
 
   private open(definition: StateDefinition): StateDraft {
@@ -274,9 +325,31 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
       for (const draft of this.drafts) draft.discard();
       if (this.deleted !== undefined) for (const draft of this.deleted) draft.discard();
     } finally {
-      if (heldLock) this.host.releaseTurn(this);
+      try {
+        if (heldLock) this.host.releaseTurn(this);
+      } finally {
+        if (this.companions !== undefined) this.endCompanions(this.companions, status);
+      }
     }
   }
+
+  /** Ends every one of them, also when something is thrown on the way. */
+  private endCompanions(companions: readonly ManagedTurn[], status: 'committed' | 'rolled-back'): void {
+    const failures: unknown[] = [];
+    for (const turn of companions) {
+      try {
+        if (turn.isRunning) turn.end(status);
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+}
+
+function allReleased(releases: readonly (Promise<void> | undefined)[]): Promise<void> | undefined {
+  const pending = releases.filter((release) => release !== undefined);
+  return pending.length === 0 ? undefined : Promise.all(pending).then(() => undefined);
 }
 
 function hasChanged({ draft, snapshot }: FinishedDraft): boolean {

@@ -56,13 +56,10 @@ interface Layer {
 /** The running turns of this async context, innermost first. */
 function* layers(): Generator<Layer> {
   for (let frame = currentFrame(); frame !== undefined; frame = frame.outer) {
-    const { turn, together, own } = frame;
-    if (together !== undefined) {
-      yield { turns: together.filter(({ isRunning }) => isRunning), main: own };
-      for (let left = together.length - 1; left > 0; left -= 1) frame = frame.outer ?? frame;
-    } else if (turn?.isRunning === true) {
-      yield { turns: [turn], main: turn };
-    }
+    const { turn, own } = frame;
+    if (turn === undefined) continue;
+    const turns = [turn, ...(turn.companions ?? [])].filter(({ isRunning }) => isRunning);
+    if (turns.length > 0) yield { turns, main: turns.length === 1 ? turns[0] : own };
   }
 }
 

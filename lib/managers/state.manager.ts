@@ -121,6 +121,35 @@ export abstract class StateManager {
   ): Promise<R>;
 
   /**
+   * Runs `mutate` with several states, of any idents, in one turn: all of them are locked, and what it has changed is
+   * stored together or not at all. Otherwise as {@link modifyState}.
+   *
+   * Idents are locked one after the other in one fixed order, that of their characters, so calls that name the same ones
+   * never wait for each other, in whatever order they name them; `acquireTimeout` bounds the whole wait. States of one ident
+   * share one lock, and a token that stands twice gives the same draft twice. Inside of `mutate`, `openTurn(ident)` joins
+   * and has the `signal` of that lock.
+   *
+   * Inside an open turn that has some of the idents it joins that turn: nothing is stored before that one is committed, and
+   * all of it then. Idents that it does not have yet are added to it, and stay locked until it ends. Whoever calls it inside
+   * an open turn, that one or any other, may only lock idents that sort behind all that are open around the call, and may
+   * not join two turns of which one is inside the other.
+   *
+   * On a Redis Cluster different idents are on different nodes: there the locks are all looked at first, then the
+   * states are stored one ident after the other. What fails in between leaves those that came first stored, and rejects with
+   * a {@link StateStoreUnavailableError}.
+   *
+   * @throws {StateError} `STATE_NESTED_TURNS`, before anything is waited for, where an open turn forbids it.
+   * @throws what {@link modifyState} throws; {@link LockExpiredError} when one of the locks was lost.
+   */
+  abstract modifyStates<T extends readonly StateToken<unknown>[] | [], R>(
+    tokens: T,
+    mutate: (
+      ...states: { -readonly [K in keyof T]: T[K] extends StateToken<infer S> ? S : never }
+    ) => R | Promise<R>,
+    options?: TurnOptions,
+  ): Promise<R>;
+
+  /**
    * Deletes every state of the ident, in a turn like any writer; inside an open turn of that ident it joins it.
    * Resolves with whether anything was stored. What was loaded before can not be committed afterwards.
    *

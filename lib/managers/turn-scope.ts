@@ -5,9 +5,7 @@ import type { ManagedTurn } from './managed-turn.js';
 export interface TurnFrame {
   readonly turn: ManagedTurn | undefined;
   readonly outer: TurnFrame | undefined;
-  /** All turns that were opened together, when this is the innermost frame of several; the others follow outwards. */
-  readonly together?: readonly ManagedTurn[];
-  /** Which of them is that of the client's own ident. */
+  /** Of several turns that a handler has together, the one of the client's own ident. */
   readonly own?: ManagedTurn | undefined;
   /** The arguments an interceptor prepared for the handler it is about to call, by parameter index. */
   readonly injected: readonly unknown[] | undefined;
@@ -56,7 +54,22 @@ export function runInFrame<A, B, R>(
 export function findOpenTurn(owner: object, ident: string): ManagedTurn | undefined {
   for (let frame = storage.getStore(); frame !== undefined; frame = frame.outer) {
     const { turn } = frame;
-    if (turn !== undefined && turn.ident === ident && turn.host === owner && turn.isRunning) return turn;
+    if (turn === undefined || turn.host !== owner || !turn.isRunning) continue;
+    if (turn.ident === ident) return turn;
+    const companion = turn.companions?.find((other) => other.ident === ident);
+    if (companion !== undefined) return companion;
   }
   return undefined;
+}
+
+/** The idents of all open turns of `owner` that the running code is inside of. */
+export function openIdents(owner: object): string[] {
+  const idents: string[] = [];
+  for (let frame = storage.getStore(); frame !== undefined; frame = frame.outer) {
+    const { turn } = frame;
+    if (turn === undefined || turn.host !== owner || !turn.isRunning) continue;
+    idents.push(turn.ident);
+    if (turn.companions !== undefined) for (const { ident } of turn.companions) idents.push(ident);
+  }
+  return idents;
 }

@@ -16,6 +16,7 @@ import { quietSuite } from './quiet.suite.js';
 import { readsSuite } from './reads.suite.js';
 import { reentrancySuite } from './reentrancy.suite.js';
 import { resultsSuite } from './results.suite.js';
+import { severalSuite } from './several.suite.js';
 import { timeSuite } from './time.suite.js';
 import { transactionsSuite } from './transactions.suite.js';
 import { valuesSuite } from './values.suite.js';
@@ -40,6 +41,7 @@ const SUITES = [
   timeSuite,
   quietSuite,
   resultsSuite,
+  severalSuite,
   eventsSuite,
   watchSuite,
   hooksSuite,

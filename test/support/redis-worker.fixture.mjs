@@ -1,6 +1,7 @@
 // One process of an application on Redis, for tests that need several: it takes turns as it is told and reports each
 // of them to its parent. Run from the built package, as an application would.
 import 'reflect-metadata';
+import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
@@ -12,6 +13,16 @@ class LedgerState {
   entries = [];
 }
 State('ledger')(LedgerState);
+
+/** What one gives another one gets: over all accounts nothing is made and nothing lost. */
+class AccountState {
+  balance = 0;
+  turns = 0;
+}
+State('account')(AccountState);
+
+/** An argument that names a commit which brings states along. */
+const COMMIT_ID = /\r\n[\w-]{20,}:\d+[^\r]*#\d+\r\n/;
 
 class WorkerModule {}
 
@@ -66,6 +77,36 @@ const commands = {
       : (record) => process.send({ type: 'turns', records: [record] });
     await Promise.all(Array.from({ length: tasks }, (_, task) => runTask(task, what, report)));
     process.send({ type: 'turns', records });
+  },
+  /** Moves amounts between accounts until it is told to stop. Answers with how many transfers were stored. */
+  async transfer({ idents, tasks }) {
+    const accounts = idents.map((ident) => new StateToken(ident, AccountState));
+    const anyAccount = () => accounts[Math.floor(Math.random() * accounts.length)];
+    let stored = 0;
+    const transfer = async () => {
+      const amount = Math.ceil(Math.random() * 10);
+      await states.modifyStates([anyAccount(), anyAccount()], (from, to) => {
+        from.balance -= amount;
+        to.balance += amount;
+        from.turns += 1;
+        to.turns += 1;
+      });
+      stored += 1;
+    };
+    const run = async () => {
+      while (!stopping.signal.aborted) await transfer().catch(() => delay(20));
+    };
+    await Promise.all(Array.from({ length: tasks }, run));
+    return stored;
+  },
+  /** Ends like by `kill -9` as soon as a command that stores states has left this process: what comes next never does. */
+  dieWhileStoring() {
+    const { write } = Socket.prototype;
+    Socket.prototype.write = function writeAndDie(data, ...rest) {
+      const isFlushed = write.call(this, data, ...rest);
+      if (COMMIT_ID.test(Buffer.from(data).toString('latin1'))) process.kill(process.pid, 'SIGKILL');
+      return isFlushed;
+    };
   },
   async stop() {
     stopping.abort();

@@ -45,6 +45,11 @@ export interface WatcherReport {
   readonly entries: number;
 }
 
+export interface WorkerTransfers {
+  readonly idents: readonly string[];
+  readonly tasks: number;
+}
+
 export interface Ledger {
   readonly count: number;
   readonly entries: readonly string[];
@@ -101,6 +106,11 @@ export class RedisWorker implements AsyncDisposable {
     return this.ask('run', { turns: 1e9, ...what }) as Promise<void>;
   }
 
+  /** Lets it move amounts between accounts until it is stopped; resolves with how many times it did. */
+  transfer(what: WorkerTransfers): Promise<number> {
+    return this.ask('transfer', what) as Promise<number>;
+  }
+
   /** Lets its tasks end after the turn they are in. */
   stop(): Promise<void> {
     return this.ask('stop') as Promise<void>;
@@ -146,6 +156,12 @@ export class RedisWorker implements AsyncDisposable {
 
   resume(): void {
     this.child.kill('SIGCONT');
+  }
+
+  /** Lets it be killed in the middle of the next turn that it stores, and waits for that. */
+  async dieWhileStoring(): Promise<void> {
+    await this.ask('dieWhileStoring').catch(() => undefined);
+    await this.ended;
   }
 
   async kill(): Promise<void> {

@@ -2,6 +2,7 @@ import type { Clock } from '../../internal/clock.js';
 import { Deferred } from '../../internal/deferred.js';
 import type { StateWrites } from './held-states.js';
 import { OpenWork } from './open-work.js';
+import { jointScript } from './joint-script.js';
 import type { RedisArgument, RedisConnection } from './redis-connection.js';
 import type { IdentKeys, RedisKeys } from './redis-keys.js';
 import { ACQUIRE, COMMIT, FINISH, LEAVE, NOTICE, READ, RENEW, UNWATCH, WATCH } from './redis-scripts.js';
@@ -44,6 +45,13 @@ export interface Commit {
   readonly writes: StateWrites;
   /** How long the states live when the lock is given up, in milliseconds. */
   readonly windowMs: number;
+}
+
+/** What a turn over several idents brings to the server of one of them. */
+export interface JointPart extends Omit<Commit, 'id'> {
+  readonly lock: LockOwner;
+  /** The lock is not given up. */
+  readonly isKept: boolean;
 }
 
 /** How long a wait list outlives the last look of whoever stands on it, in milliseconds. */
@@ -125,6 +133,24 @@ export class LockCommands {
     const { deleteAll, steps, fields } = writes;
     const args = [lock.owner, id, deleteAll ? 1 : 0, wholeMs(windowMs), ...this.handOver, steps, ...fields];
     return verdict(await this.connection.run(FINISH, [...lockKeys(lock), ...args]));
+  }
+
+  /** Whether {@link joint} can be asked for more than one ident. */
+  get isJoint(): boolean {
+    return this.connection.isOneServer;
+  }
+
+  /** Writes states of several idents, all or nothing. `undefined` when one of the locks is lost. */
+  async joint(id: string, parts: readonly JointPart[]): Promise<readonly LockVerdict[] | undefined> {
+    const keys = parts.flatMap(({ lock }) => lockKeys(lock));
+    const args: RedisArgument[] = [id, this.lockMs, this.lockedStatesMs, ...this.handOver];
+    for (const { lock, writes, windowMs, isKept } of parts) {
+      const { deleteAll, steps, fields } = writes;
+      args.push(lock.owner, deleteAll ? 1 : 0, isKept ? '' : wholeMs(windowMs));
+      args.push(steps, fields.length / 2, ...fields);
+    }
+    const reply = await this.connection.run(jointScript(parts.length), [...keys, ...args]);
+    return reply === 0 ? undefined : (reply as readonly number[]).map(verdict);
   }
 
   /** Prolongs the lock. False when it is lost. */

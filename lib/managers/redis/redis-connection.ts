@@ -83,6 +83,11 @@ export class RedisConnection {
     return !this.clients.isCluster;
   }
 
+  /** One script can use the keys of any idents. */
+  get isOneServer(): boolean {
+    return !this.clients.isCluster;
+  }
+
   /** @throws {StateStoreUnavailableError} when the server cannot be reached. @throws {InvalidStateOptionsError} */
   async open(channel: string, onMessage: (message: Buffer) => void): Promise<void> {
     this.timeouts.start();

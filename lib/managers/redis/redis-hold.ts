@@ -8,7 +8,7 @@ import { LockExpiredError, type StateError } from '../../state.errors.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
 import { HeldStates, type StatesMade, type StateWrites } from './held-states.js';
 import type { IdentKeys } from './redis-keys.js';
-import type { Commit, Grant, LockCommands, LockOwner, LockVerdict } from './lock-commands.js';
+import type { Commit, Grant, JointPart, LockCommands, LockOwner, LockVerdict } from './lock-commands.js';
 import { LockRequest, type LockRequestHost } from './lock-request.js';
 
 /** The lock is `requested`; `held`; `ended`: it was given up, lost, or never had. */
@@ -76,6 +76,15 @@ interface Batch extends Commit {
   readonly begun: BegunStates;
 }
 
+/** What a turn over several idents is about to store of one of them. */
+export interface JointDraft extends JointPart {
+  readonly lock: RedisHold;
+  readonly turn: ManagedTurn;
+  readonly made: StatesMade;
+  /** What the states are when it is stored. */
+  readonly next: HeldStates;
+}
+
 /**
  * The time in which this process has, or tries to get, the lock of one ident.
  *
@@ -111,6 +120,8 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   private uncovered: Uncovered[] = [];
   private isCommitting = false;
   private isSettling = false;
+  /** A turn over several idents is being stored: nobody enters before that has its end. */
+  private reserved: Deferred | undefined;
   /** Turns have queued for it here. */
   private isShared = false;
   private isRenewing = false;
@@ -152,9 +163,9 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     return this.host.lockExpirationMs;
   }
 
-  /** Settles when the next hold can be opened. */
+  /** Settles when it can be entered again, or the next hold be opened. */
   whenGone(): Promise<void> {
-    return (this.gone ??= new Deferred()).promise;
+    return this.reserved?.promise ?? (this.gone ??= new Deferred()).promise;
   }
 
   /** Settles when a lock that is being given up has been. `undefined` when it is not being given up. Never rejects. */
@@ -176,7 +187,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
 
   /** Lets `turn` use the lock, if it may be used. */
   tryEnter(turn: ManagedTurn): boolean {
-    if (this.phase !== 'held' || this.endIfExpired()) return false;
+    if (this.phase !== 'held' || this.reserved !== undefined || this.endIfExpired()) return false;
     if (this.mustYield) {
       this.goOn();
       return false;
@@ -190,7 +201,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   /** Takes over what `turn`, which has the lock, has changed. `undefined`: acknowledged at once, under `leaseHold`. */
   accept(turn: ManagedTurn, changes: TurnChanges): Promise<void> | undefined {
     const { host } = this;
-    const isWatched = this.isWatched || host.isWatched(this.ident);
+    const isWatched = this.tellsWatchers;
     const isAcknowledged =
       host.leaseHoldMs > 0 &&
       !isWatched &&
@@ -244,7 +255,8 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
    */
   private endIfExpired(): boolean {
     const { clock, expirationMs, leaseHoldMs } = this.host;
-    if (leaseHoldMs === 0 || this.turns === 0 || this.user !== undefined || this.isCommitting) return false;
+    if (leaseHoldMs === 0 || this.turns === 0 || this.user !== undefined) return false;
+    if (this.isCommitting || this.reserved !== undefined) return false;
     if (clock.nowMs() - this.usedAtMs < expirationMs) return false;
     this.endLease();
     return true;
@@ -302,6 +314,109 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     }
   }
 
+  /** From now on no turn enters until {@link reopen}: the one that has the lock ends, and is stored with others. */
+  reserve(): void {
+    this.reserved = new Deferred();
+  }
+
+  reopen(): void {
+    if (this.reserved === undefined) return;
+    this.reserved.resolve();
+    this.reserved = undefined;
+    this.goOn();
+  }
+
+  /** Whether something that other turns have made is not stored. */
+  get isUnsettled(): boolean {
+    return this.isLive && (this.isCommitting || this.uncovered.length > 0 || this.states.isDirty);
+  }
+
+  /** Stores what other turns have made. Rejects when it cannot: then `turn`, which went on from it, has failed too. */
+  async settle(turn: ManagedTurn): Promise<void> {
+    while (this.isUnsettled) {
+      const stored = this.cover(turn, NOTHING_MADE);
+      this.goOn();
+      await stored;
+    }
+  }
+
+  /** Prolongs the lock now. @throws {LockExpiredError} when it is lost: that of `turn`. */
+  async verify(turn: ManagedTurn): Promise<void> {
+    if (!this.isLive) throw this.lostBy(turn);
+    const sentAtMs = this.host.clock.nowMs();
+    if (await this.host.commands.renew(this)) {
+      this.leaseUntilMs = sentAtMs + this.host.lockExpirationMs;
+      return;
+    }
+    const error = this.lostBy(turn);
+    this.lose();
+    throw error;
+  }
+
+  /** What is to be stored of `turn`, on top of what is {@link settle settled}. @throws what keeps it from being stored. */
+  draw(turn: ManagedTurn, changes: TurnChanges): JointDraft {
+    if (!this.isLive) throw this.lostBy(turn);
+    const next = this.states.freeze();
+    const made = next.apply(changes, this.tellsWatchers);
+    const { isWanted: isKept, windowMs } = this;
+    return { lock: this, turn, made, next, writes: next.takeWrites(), isKept, windowMs };
+  }
+
+  /** A commit of this hold, as no other one is called. */
+  nextCommitId(): string {
+    return `${this.owner}#${(this.commits += 1)}`;
+  }
+
+  /** What was drawn is stored. */
+  storedJointly(
+    { next, isKept, windowMs }: JointDraft,
+    sentAtMs: number,
+    verdict: LockVerdict | undefined,
+  ): void {
+    this.states = next;
+    if (!isKept) {
+      this.host.released(this, windowMs);
+    } else if (this.isLive) {
+      this.leaseUntilMs = sentAtMs + this.host.lockExpirationMs;
+      if (verdict === 'wanted') this.contendedSinceMs ??= this.host.clock.nowMs();
+      this.reopen();
+    }
+  }
+
+  /** What was drawn is not stored, because one of the locks is lost. @throws {LockExpiredError} when it was this one. */
+  async lostJointly({ turn, isKept, windowMs }: JointDraft): Promise<void> {
+    const { commands } = this.host;
+    if (isKept) return this.verify(turn);
+    let verdict: LockVerdict;
+    try {
+      verdict = await commands.finish(this, { id: '', writes: NOTHING_WRITTEN, windowMs });
+    } catch {
+      void commands.leave(this);
+      return undefined;
+    }
+    if (verdict === 'lost') throw this.lostBy(turn);
+    this.host.released(this, windowMs);
+    return undefined;
+  }
+
+  /** Whether what was drawn is stored is not known. */
+  failJointly(error: StateError): void {
+    this.break(error, []);
+    void this.host.commands.leave(this);
+  }
+
+  /** `turn`, which has ended, is not stored because this lock is lost: says so. */
+  lostBy(turn: ManagedTurn): LockExpiredError {
+    const error = lockLost(turn);
+    this.host.commitLost(this, turn, error);
+    return error;
+  }
+
+  /** Whether turns have to say what they do. */
+  private get tellsWatchers(): boolean {
+    return this.isWatched || this.host.isWatched(this.ident);
+  }
+
   private get isLive(): boolean {
     return this.phase === 'held';
   }
@@ -333,6 +448,10 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   /** Sees to a lock that is held, now that something has changed: it is used, kept, committed or given up. */
   private goOn(): void {
     if (!this.isLive || this.isCommitting) return;
+    if (this.reserved !== undefined) {
+      if (this.uncovered.length > 0) this.host.underWay(this.commit());
+      return;
+    }
     if (this.uncovered.length > 1) this.isShared = true;
     if (this.isWanted) {
       if (this.hasNews) this.settleSoon();
@@ -350,7 +469,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     this.isSettling = true;
     this.host.clock.startImmediate(() => {
       this.isSettling = false;
-      if (!this.isLive || this.isCommitting) return;
+      if (!this.isLive || this.isCommitting || this.reserved !== undefined) return;
       if (this.isWanted ? this.hasNews : this.uncovered.length > 1 && !this.mustYield)
         this.host.underWay(this.commit());
       else if (!this.isWanted) this.finish();
@@ -396,13 +515,18 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   }
 
   private finish(): void {
-    const { clock, expirationMs, leaseHoldMs } = this.host;
-    const idleMs = leaseHoldMs === 0 || this.turns === 0 ? 0 : clock.nowMs() - this.usedAtMs;
-    const batch = this.takeBatch(Math.max(0, expirationMs - idleMs));
+    const batch = this.takeBatch(this.windowMs);
     if (batch === undefined) return;
     this.end();
     this.releasing = this.sendFinish(batch);
     this.host.underWay(this.releasing);
+  }
+
+  /** How long the states live when the lock is given up now. */
+  private get windowMs(): number {
+    const { clock, expirationMs, leaseHoldMs } = this.host;
+    const idleMs = leaseHoldMs === 0 || this.turns === 0 ? 0 : clock.nowMs() - this.usedAtMs;
+    return Math.max(0, expirationMs - idleMs);
   }
 
   private async sendFinish(batch: Batch): Promise<void> {
@@ -435,7 +559,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     this.acknowledged = 0;
     this.begun = NOTHING_BEGUN;
     this.acknowledgedStates = undefined;
-    const id = writes.fields.length === 0 ? '' : `${this.owner}#${(this.commits += 1)}`;
+    const id = writes.fields.length === 0 ? '' : this.nextCommitId();
     return { id, writes, windowMs, turns, acknowledged, begun };
   }
 
@@ -501,16 +625,20 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     void this.request.withdraw();
   }
 
-  private end(): void {
+  /** Nobody gets the lock from this hold any more. */
+  end(): void {
     if (this.phase === 'ended') return;
     this.phase = 'ended';
     this.user = undefined;
     this.host.ended(this);
+    this.reserved?.resolve();
+    this.reserved = undefined;
     this.gone?.resolve();
   }
 }
 
 const NOTHING_MADE: StatesMade = { created: [], deleted: [], changed: [], gone: undefined };
+const NOTHING_WRITTEN: StateWrites = { deleteAll: false, steps: '', fields: [] };
 
 function lockLost(turn: ManagedTurn | undefined): LockExpiredError {
   return new LockExpiredError(

@@ -16,20 +16,20 @@ export interface RedisScript {
   readonly isFinal: boolean;
 }
 
-function script(name: string, keys: number, args: number, lua: string, isFinal = false): RedisScript {
+export function script(name: string, keys: number, args: number, lua: string, isFinal = false): RedisScript {
   return { name, keys, args, isFinal, lua, sha: createHash('sha1').update(lua).digest('hex') };
 }
 
 // The field of the hash that names the last commit, so that a script that is sent again, because its answer was lost
 // with the connection, can tell that it was here before. State names start with a word character or one of .:-
-const RECEIPT = '#commit';
+export const RECEIPT = '#commit';
 
 /**
  * The part of an owner id that stays the same when the lock is handed over: `<instance>:<number>`, and behind a slash
  * the one it was handed over by. So each grant has an id of its own: a process that stood still, and reads of a lock it
  * was handed long ago, cannot take it for the one it was handed since.
  */
-const BASE = `local function base(owner) return string.match(owner, '^[^/]+') end
+export const BASE = `local function base(owner) return string.match(owner, '^[^/]+') end
 `;
 
 /**
@@ -40,7 +40,7 @@ const BASE = `local function base(owner) return string.match(owner, '^[^/]+') en
  * A message reaches nobody when its process has died: the next one's turn. On a cluster PUBLISH counts the receivers of
  * one node only and says nothing; there the short lease is what a dead process costs.
  */
-const HAND_OVER = `
+export const HAND_OVER = `
 local waiter = redis.call('ZPOPMIN', wait)[1]
 while waiter do
   local fields = redis.call('HGETALL', states)
@@ -60,12 +60,26 @@ redis.call('DEL', lock)
 return 1
 `;
 
+/** Tells the processes that watch what a commit has written: its steps, or where they are empty what stands in ARGV. */
+export const TELL = `local function tell(watching, lock, before, commit, deletes, steps, prefix, first, last)
+  if #watching == 0 then return end
+  local head = {'changed', string.match(lock, '{(%x+)}:lock$'), before, commit, deletes}
+  local body = steps
+  if body == '' then
+    for index = first, last do head[#head + 1] = #ARGV[index] end
+    body = table.concat(ARGV, '', first, last)
+  end
+  local message = table.concat(head, ' ') .. '\\n' .. body
+  for _, instance in ipairs(watching) do redis.call('PUBLISH', prefix .. instance, message) end
+end`;
+
 /**
  * Writes what a commit brings and tells the processes that watch, or returns because the lock is not held. `FIXED` is the
  * number of fixed arguments; `STEPS` and `PREFIX` are the numbers of those that say what watchers are told, and how the
  * names of the channels begin.
  */
 const WRITE = `
+${TELL}
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   if ARGV[2] ~= '' and redis.call('HGET', KEYS[3], '${RECEIPT}') == ARGV[2] then return 2 end
   return 0
@@ -75,16 +89,7 @@ if ARGV[3] == '1' or #ARGV > FIXED then
   local before = #watching > 0 and redis.call('HGET', KEYS[3], '${RECEIPT}') or ''
   if ARGV[3] == '1' then redis.call('DEL', KEYS[3]) end
   if #ARGV > FIXED then redis.call('HSET', KEYS[3], '${RECEIPT}', ARGV[2], unpack(ARGV, FIXED + 1)) end
-  if #watching > 0 then
-    local head = {'changed', string.match(KEYS[1], '{(%x+)}:lock$'), before, ARGV[2], ARGV[3]}
-    local body = ARGV[STEPS]
-    if body == '' then
-      for index = FIXED + 1, #ARGV do head[#head + 1] = #ARGV[index] end
-      body = table.concat(ARGV, '', FIXED + 1)
-    end
-    local message = table.concat(head, ' ') .. '\\n' .. body
-    for _, instance in ipairs(watching) do redis.call('PUBLISH', ARGV[PREFIX] .. instance, message) end
-  end
+  tell(watching, KEYS[1], before, ARGV[2], ARGV[3], ARGV[STEPS], ARGV[PREFIX], FIXED + 1, #ARGV)
 end
 `;
 

@@ -18,12 +18,13 @@ import type { ResolvedStateOptions } from '../../state.options.js';
 import type { StateToken } from '../../state.token.js';
 import { lockTimeout, tooManyWaiters } from '../lock-errors.js';
 import { LockingStateManager, type LockWait } from '../locking-state.manager.js';
-import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
+import type { ManagedTurn, PreparedTurn, TurnChanges } from '../managed-turn.js';
 import type { StateStats } from '../state.manager.js';
 import type { WatchedState } from '../watch/watched-state.js';
 import { ExpirationWatch, type KeptRecords } from './expiration-watch.js';
 import type { StatesMade } from './held-states.js';
 import { HoldTable } from './hold-table.js';
+import { JointCommit } from './joint-commit.js';
 import { LockCommands } from './lock-commands.js';
 import type { LockRequest } from './lock-request.js';
 import { OpenWork } from './open-work.js';
@@ -158,6 +159,17 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   writeStates(turn: ManagedTurn, changes: TurnChanges): Promise<void> | undefined {
     return holdOf(turn).accept(turn, changes);
+  }
+
+  override writeTogether(turns: readonly PreparedTurn[]): Promise<void> | undefined {
+    if (turns.every(({ changes }) => !changes.deleteAll && changes.changed.length === 0)) {
+      const storing = turns.flatMap(({ turn, changes }) => this.writeStates(turn, changes) ?? []);
+      return storing.length === 0 ? undefined : allStored(storing);
+    }
+    const shares = turns.map(({ turn, changes }) => ({ hold: holdOf(turn), turn, changes }));
+    const storing = new JointCommit(this, shares).store();
+    this.underWay(storing.catch(() => undefined));
+    return storing;
   }
 
   override whenReleased(turn: ManagedTurn): Promise<void> | undefined {
@@ -464,6 +476,12 @@ function say(words: () => void): void {
   } catch {
     // It is the logger of the application that has failed, and there is nobody else to tell.
   }
+}
+
+/** Waits for every one of them, so that no failure is left without somebody to hear of it, and throws the first. */
+async function allStored(storing: readonly Promise<void>[]): Promise<void> {
+  const outcomes = await Promise.allSettled(storing);
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
 function holdOf(turn: ManagedTurn): RedisHold {
