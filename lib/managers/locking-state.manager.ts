@@ -157,8 +157,8 @@ export abstract class LockingStateManager
     options?: TurnOptions,
   ): Promise<R> {
     options?.signal?.throwIfAborted();
-    if (this.lifecycle !== 'open') throw new StateManagerClosedError();
     const named: readonly StateToken<unknown>[] = [...tokens];
+    if (named.length === 0 && this.lifecycle !== 'open') throw new StateManagerClosedError();
     const turns = await SeveralTurns.open(this, named, options?.label, {
       timeoutMs: this.acquireTimeoutMs(options),
       startMs: this.clock.nowMs(),
