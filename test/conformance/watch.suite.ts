@@ -240,6 +240,27 @@ export function watchSuite(harness: ConformanceHarness): void {
       expect(told.patched).toStrictEqual(jsonOf(await manager.getState(token)));
     });
 
+    it('tells of turns over several idents, in the room of each of them', async () => {
+      const manager = await harness.open();
+      const tokens = [newIdent(), newIdent()].map((ident) => new StateToken(ident, CounterState)) as [
+        StateToken<CounterState>,
+        StateToken<CounterState>,
+      ];
+      const watchers = await Promise.all(tokens.map((token) => Told.start(manager, token)));
+      for (let turn = 1; turn <= 5; turn += 1) {
+        await manager.modifyStates(tokens, (first, second) => {
+          first.count += 1;
+          second.count += 10;
+        });
+      }
+      for (const [index, told] of watchers.entries()) {
+        await told.until(6);
+        expect(told.steps.map(([, version]) => version)).toStrictEqual([0, 1, 2, 3, 4, 5]);
+        expect(told.changes.at(-1)?.state.count).toBe(index === 0 ? 5 : 50);
+        expect(new Set(told.steps.slice(1).map(([reason]) => reason))).toStrictEqual(new Set(['committed']));
+      }
+    });
+
     it('a watcher that throws is logged, stays subscribed, and disturbs nobody', async () => {
       const logs = RecordedLogs.start();
       const manager = await harness.open();
