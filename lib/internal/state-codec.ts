@@ -6,11 +6,14 @@ import { definitionOf, findDefinition, upgrade, type StateDefinition } from './s
 import type { Snapshot } from './state-draft.js';
 import type { StatePatch } from './state-patches.js';
 
+/** Records up to that size are read in one place, in bytes. */
+const DESK_BYTES = 4_096;
 /** The shape of a record: raised when a process of before could not read what is written now. */
 const FORMAT = 1;
 /** The only key of a Map that is no Map of the state, but says what it stands for. */
 const ESCAPE = '\u0000nestjs-state';
 
+const NONE: readonly string[] = [];
 const TYPED_ARRAY = /^(Big)?(Int|Uint|Float)(8|16|32|64)(Clamped)?Array$/;
 
 /** What MessagePack has no form for, and how it is written instead. */
@@ -63,7 +66,8 @@ type PackedStep = readonly [
  */
 export class StateCodec {
   // Without shared structures: each record can be read by a process that has seen no other.
-  private readonly packr = new Packr({ moreTypes: true, useRecords: true });
+  private readonly packr = new Packr({ moreTypes: true, useRecords: true, copyBuffers: true });
+  private readonly desk = new Uint8Array(DESK_BYTES);
   private readonly fieldNames = new WeakMap<object, readonly string[]>();
 
   /**
@@ -88,7 +92,7 @@ export class StateCodec {
    * be stored, or there is a nested state in it whose class this process does not know.
    */
   decode(definition: StateDefinition, record: Uint8Array): DecodedState {
-    const content: unknown = this.packr.unpack(record);
+    const content: unknown = this.unpack(record);
     if (!Array.isArray(content) || content[0] !== FORMAT) throw new Error('it is no record of this format');
     const [, ...packed] = content as unknown[];
     if (packed[0] !== definition.name) throw new Error('it is a record of another class');
@@ -146,9 +150,23 @@ export class StateCodec {
     return { name, version, commits, change: { patches } };
   }
 
+  /**
+   * MessagePack keeps a view with each buffer it reads: small records are all read from one that is its own. Nothing that
+   * was read leads back to it, as bytes are copied.
+   */
+  private unpack(record: Uint8Array): unknown {
+    const { length } = record;
+    if (length > this.desk.length) return this.packr.unpack(record);
+    this.desk.set(record);
+    return this.packr.unpack(this.desk, { end: length });
+  }
+
   private packState(definition: StateDefinition, state: object): PackedState {
     const { name, version } = definition;
-    const missing = this.fieldsOf(definition).filter((field) => !Object.hasOwn(state, field));
+    let missing = NONE;
+    for (const field of this.fieldsOf(definition)) {
+      if (!Object.hasOwn(state, field)) missing = [...missing, field];
+    }
     return [name, version, this.packObject(state), missing];
   }
 
@@ -195,8 +213,8 @@ export class StateCodec {
   private packObject(value: object): unknown {
     const packed: Record<string, unknown> = {};
     let isWellFormed = true;
-    for (const [key, item] of Object.entries(value)) {
-      packed[key] = this.pack(item);
+    for (const key of Object.keys(value)) {
+      packed[key] = this.pack((value as Record<string, unknown>)[key]);
       isWellFormed &&= key.isWellFormed();
     }
     if (isWellFormed) return packed;
@@ -218,7 +236,10 @@ export class StateCodec {
     if (types.isSet(value)) return new Set(Array.from(value, (item) => this.restore(item)));
     if (types.isDate(value)) return value;
     const fields = value as Record<string, unknown>;
-    for (const key of Object.keys(fields)) fields[key] = this.restore(fields[key]);
+    for (const key of Object.keys(fields)) {
+      const field = fields[key];
+      if (typeof field === 'object') fields[key] = this.restore(field);
+    }
     return fields;
   }
 

@@ -3,7 +3,7 @@ import { Immer, current, enableMapSet } from 'immer';
 import { StateSerializationError } from '../state.errors.js';
 import { seal, type Sealed } from './seal.js';
 import type { StateDefinition } from './state-definition.js';
-import { at, statePatches, type StatePatch } from './state-patches.js';
+import { at, has, statePatches, type StatePatch } from './state-patches.js';
 
 enableMapSet();
 // Freezing is done by `seal`, in the same visit that checks the values.
@@ -37,8 +37,12 @@ export function patched({ name }: StateDefinition, base: Snapshot, patches: read
   const draft = immer.createDraft(base.value) as object;
   for (const { op, path, value } of patches) {
     let container = draft;
-    for (const step of path.slice(0, -1)) container = at(container, step) as object;
+    for (const step of path.slice(0, -1)) {
+      if (!has(container, step)) throw new Error('a path leads nowhere');
+      container = at(container, step) as object;
+    }
     const step = path.at(-1) as string | number;
+    if (step === '__proto__' && !types.isMap(container)) throw new Error('a key is forbidden');
     if (op === 'insert') (container as unknown[]).splice(Number(step), 0, value);
     else if (op === 'remove') removeAt(container, step);
     else if (types.isMap(container)) container.set(step, value);

@@ -28,11 +28,11 @@ export class HoldTable {
 
   add(hold: RedisHold): void {
     this.byIdent[hold.ident] = hold;
-    this.byNumber[RedisKeys.numberOf(hold.id)] = hold;
+    this.byNumber[hold.number] = hold;
   }
 
   remove(hold: RedisHold): void {
     if (this.byIdent[hold.ident] === hold) delete this.byIdent[hold.ident];
-    delete this.byNumber[RedisKeys.numberOf(hold.id)];
+    delete this.byNumber[hold.number];
   }
 }

@@ -189,7 +189,8 @@ export class RedisConnection {
     const { script, args } = call;
     call.epoch = this.epoch;
     const { main } = this.clients;
-    this.batch(main);
+    // Whoever is alone has nobody to wait for.
+    if (this.calls.first !== call) this.batch(main);
     const sent = asSource
       ? main.callBuffer('eval', script.lua, script.keys, ...args)
       : main.callBuffer('evalsha', script.sha, script.keys, ...args);

@@ -140,8 +140,10 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     private readonly host: HoldHost,
     readonly ident: string,
     readonly keys: IdentKeys,
-    /** The owner id that asks for the lock. */
+    /** The owner id that asks for the lock, … */
     readonly id: string,
+    /** … and the number in it. */
+    readonly number: number,
   ) {
     this.owner = id;
   }

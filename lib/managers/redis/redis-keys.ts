@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /** Hexadecimal digits of the hash in a key: 160 bits. Its first twelve are those that logs and events show. */
 const HASH_LENGTH = 40;
@@ -30,13 +30,13 @@ export class RedisKeys {
   }
 
   ofIdent(ident: string): IdentKeys {
-    return this.ofHash(createHash('sha256').update(ident).digest('hex').slice(0, HASH_LENGTH));
+    return this.ofHash(hash('sha256', ident, 'hex').slice(0, HASH_LENGTH));
   }
 
-  ofHash(hash: string): IdentKeys {
-    const states = `${this.prefix}{${hash}}`;
+  ofHash(identHash: string): IdentKeys {
+    const states = `${this.prefix}{${identHash}}`;
     return {
-      hash,
+      hash: identHash,
       lock: `${states}:lock`,
       wait: `${states}:wait`,
       states,

@@ -341,8 +341,9 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   private openHold(ident: string, canWait: boolean): RedisHold {
-    const owner = RedisKeys.owner(this.instance, (this.ownerCount += 1));
-    const hold = new RedisHold(this, ident, this.keys.ofIdent(ident), owner);
+    const number = (this.ownerCount += 1);
+    const owner = RedisKeys.owner(this.instance, number);
+    const hold = new RedisHold(this, ident, this.keys.ofIdent(ident), owner, number);
     this.holds.add(hold);
     hold.ask(canWait);
     return hold;
