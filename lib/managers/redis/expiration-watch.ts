@@ -4,6 +4,8 @@ import { DeadlineWorker } from '../../internal/deadline-worker.js';
 
 /** How much later than its window an ident is looked at, in milliseconds: Redis deletes after the millisecond is over. */
 const GRACE_MS = 2;
+/** How much later those look who were not the last to use an ident, in milliseconds: only the last one knows its states. */
+const YIELD_MS = 1_000;
 /** By how much the clocks of two machines may differ about a window: in milliseconds, and for each millisecond of it. */
 const DRIFT_MS = 50;
 const DRIFT_PER_MS = 1 / 1_000;
@@ -28,6 +30,8 @@ class WatchedIdent implements DeadlineNode {
   next: DeadlineNode | undefined = undefined;
   deadlineMs = 0;
   readonly names = new Set<string>();
+  /** Another process was the next to use it. */
+  isYielding = false;
   records: Map<string, Uint8Array> | undefined = undefined;
 
   constructor(readonly ident: string) {}
@@ -48,13 +52,16 @@ export class ExpirationWatch {
   private readonly worker: DeadlineWorker<WatchedIdent>;
   private readonly again = new Set<ClockTimer>();
   private readonly driftMs: number;
+  private readonly yieldMs: number;
 
   constructor(private readonly options: ExpirationWatchOptions) {
     const { clock, windowMs, onError } = options;
     this.driftMs = Math.min(DRIFT_MS + windowMs * DRIFT_PER_MS, windowMs / 4, LONGEST_DRIFT_MS);
+    this.yieldMs = Math.min(YIELD_MS, windowMs / 4);
     this.worker = new DeadlineWorker(this.queue, {
       clock,
-      onDue: (watched) => void this.look(watched),
+      onDue: (watched) =>
+        watched.isYielding ? this.lookLater(watched, this.yieldMs) : void this.look(watched),
       onError,
     });
     this.worker.start();
@@ -67,11 +74,18 @@ export class ExpirationWatch {
       watched = new WatchedIdent(ident);
       this.idents.set(ident, watched);
     }
+    watched.isYielding = false;
     for (const name of names) watched.names.add(name);
     for (const [name, record] of records) (watched.records ??= new Map()).set(name, record);
     const { clock, windowMs } = this.options;
     this.queue.push(watched, clock.nowMs() + windowMs + GRACE_MS);
     this.worker.wakeInTime();
+  }
+
+  /** Another process has begun to use the ident: it will tell, unless it dies. */
+  yield(ident: string): void {
+    const watched = this.idents.get(ident);
+    if (watched !== undefined) watched.isYielding = true;
   }
 
   /** The states of the ident are gone, and that has been said. */
@@ -118,22 +132,24 @@ export class ExpirationWatch {
       const left = await this.options.look(ident);
       // Somebody may have used it while the answer was on its way: then it is new, and the old one gone all the same.
       if (left === 'first') this.tell(watched);
-      else if (left !== 'noticed' && left <= this.driftMs) this.lookAgain(watched, left);
+      // The clock of the server is a little behind; or another process has used it just after this one, and goes first.
+      else if (left !== 'noticed' && left <= this.driftMs) this.lookLater(watched, left + this.yieldMs);
     } catch (error) {
       this.options.onError(error);
     }
   }
 
-  /** The clock of the server is a little behind: what is alive is what this process has used, not another one. */
-  private lookAgain(watched: WatchedIdent, leftMs: number): void {
-    if (this.idents.has(watched.ident)) return;
-    this.idents.set(watched.ident, watched);
+  private lookLater(watched: WatchedIdent, delayMs: number): void {
+    const { ident } = watched;
+    const known = this.idents.get(ident);
+    // Used since the question was asked.
+    if (known !== undefined && known !== watched) return;
+    this.idents.set(ident, watched);
     const timer = this.options.clock.startTimer(() => {
       this.again.delete(timer);
-      // Used since then: it stands in the queue again.
-      if (this.idents.get(watched.ident) === watched && !DeadlineQueue.isQueued(watched))
-        void this.look(watched);
-    }, leftMs + GRACE_MS);
+      // Used since then, it stands in the queue again.
+      if (this.idents.get(ident) === watched && !DeadlineQueue.isQueued(watched)) void this.look(watched);
+    }, delayMs + GRACE_MS);
     this.again.add(timer);
   }
 

@@ -7,7 +7,7 @@ import { ACQUIRE, COMMIT, FINISH, LEAVE, NOTICE, READ, RENEW } from './redis-scr
 
 /** How a caller waits when the lock is not free: not at all, by asking for the first time, or again. */
 export type Waiting = 'no' | 'first' | 'again';
-/** What became of a commit; `wanted`: it is done, and another process waits for the lock. */
+/** What became of a commit; `wanted`: it is done, and another process waits for the lock, or has been given it. */
 export type LockVerdict = 'done' | 'wanted' | 'lost';
 
 /** Whose lock it is, or would be. */
@@ -37,7 +37,8 @@ export interface Commit {
 const WAIT_LIST_MS = 10_000;
 /** How long a lock lives that was handed over, until its new owner has renewed it, in milliseconds. */
 const HANDED_LEASE_MS = 1_000;
-/** How long it is remembered that somebody has noticed an expiry, in milliseconds. */
+/** How long it is remembered that somebody has noticed an expiry: a part of the window, at most so many milliseconds. */
+const MARK_PER_MS = 0.9;
 const LONGEST_MARK_MS = 60_000;
 /** How long to rest before a lock that could not be given back is given back again, in milliseconds. */
 const RETRY_MS = 250;
@@ -143,7 +144,7 @@ export class LockCommands {
    * notice that they do not.
    */
   async notice(keys: IdentKeys): Promise<number | 'first' | 'noticed'> {
-    const markMs = wholeMs(Math.min(this.windowMs / 2, LONGEST_MARK_MS));
+    const markMs = wholeMs(Math.min(this.windowMs * MARK_PER_MS, LONGEST_MARK_MS));
     const left = (await this.connection.run(NOTICE, [keys.states, keys.noticed, markMs])) as number;
     if (left === -1) return Infinity;
     return left >= 0 ? left : left === -2 ? 'first' : 'noticed';

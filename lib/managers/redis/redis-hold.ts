@@ -36,8 +36,11 @@ export interface HoldHost {
   held(hold: RedisHold): void;
   /** The next caller starts with a new hold. */
   ended(hold: RedisHold): void;
-  /** The lock was given up, and with it the window of the states starts: what is left of it, in milliseconds. */
-  released(hold: RedisHold, windowMs: number): void;
+  /**
+   * The lock was given up, and with it the window of the states starts: what is left of it, in milliseconds. `isHanded`:
+   * another process has it now.
+   */
+  released(hold: RedisHold, windowMs: number, isHanded: boolean): void;
   /** A commit that covers the turn has been answered, or needs no answer. */
   committed(hold: RedisHold, made: StatesMade): void;
   /** The lock went, or the store fell silent, while the code of `turn` was running. */
@@ -398,7 +401,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
         this.lose(batch);
       } else {
         this.succeed(batch.turns);
-        this.host.released(this, batch.windowMs);
+        this.host.released(this, batch.windowMs, verdict === 'wanted');
       }
     } catch (error) {
       this.silence(error as StateError, batch);

@@ -52,7 +52,7 @@ while waiter do
   local head = 'handed ' .. string.match(lock, '{(%x+)}:lock$') .. ' ' .. grant .. ' ' .. table.concat(lengths, ' ')
   local message = head .. '\\n' .. table.concat(fields)
   local reached = redis.call('PUBLISH', prefix .. string.match(waiter, '^[^:]+'), message)
-  if reached > 0 or not countsReceivers then return 1 end
+  if reached > 0 or not countsReceivers then return 3 end
   waiter = redis.call('ZPOPMIN', wait)[1]
 end
 redis.call('DEL', lock)
@@ -146,7 +146,8 @@ export const FINISH = script(
 -- ARGV[7] ms the states live at least when it is
 -- ARGV[8] 1: PUBLISH counts all receivers
 -- ARGV[9], ARGV[10] … field and value of each state to write
--- Returns 0: the lock is lost and nothing is written; 1: done; 2: done by an earlier call.
+-- Returns 0: the lock is lost and nothing is written; 1: done; 2: done by an earlier call; 3: done, and somebody else has
+-- the lock now.
 ${WRITE.replaceAll('FIXED', '8')}
 redis.call('PEXPIRE', KEYS[3], ARGV[4])
 ${BASE}local lock, wait, states = KEYS[1], KEYS[2], KEYS[3]
@@ -185,7 +186,7 @@ export const LEAVE = script(
 -- ARGV[3] ms the lock lives that is handed over, until its new owner has renewed it
 -- ARGV[4] ms the states live at least when it is
 -- ARGV[5] 1: PUBLISH counts all receivers
--- Returns 1: the lock was the caller's and is given up; 0: it was not.
+-- Returns 1: the lock was the caller's and is given up; 3: it is somebody else's now; 0: it was not the caller's.
 ${BASE}redis.call('ZREM', KEYS[2], base(ARGV[1]))
 local holder = redis.call('GET', KEYS[1])
 if not holder or base(holder) ~= base(ARGV[1]) then return 0 end

@@ -177,9 +177,10 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   /** @internal */
-  released({ ident, held }: RedisHold, windowMs: number): void {
+  released({ ident, held }: RedisHold, windowMs: number, isHanded: boolean): void {
     if (held.isEmpty) return;
     this.touch(ident, held.names, (name) => held.record(name) as Buffer);
+    if (isHanded) this.watch.yield(ident);
     // It was over while the lock was kept between turns.
     if (windowMs <= 0) this.watch.expire(ident);
   }

@@ -1,0 +1,163 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { StateToken, type StateHookReason } from 'nestjs-state';
+import type { RedisStateManager } from '../../lib/managers/redis/redis-state.manager.js';
+import { CartState, CounterState } from '../conformance/states.js';
+import { failureOf, newIdent } from '../conformance/harness.js';
+import { RecordedLogs } from '../support/manager-logs.js';
+import { openRedisManager } from '../support/manager-redis.js';
+import { RedisServer } from '../support/redis-server.js';
+
+const EXPIRATION_MS = 1_500;
+
+let server: RedisServer;
+let client: Redis;
+beforeAll(async () => {
+  server = await RedisServer.start();
+  client = new Redis(server.url);
+});
+afterAll(async () => {
+  await client.quit();
+  await server[Symbol.asyncDispose]();
+});
+
+const opened: RedisStateManager[] = [];
+beforeEach(() => void RecordedLogs.start());
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map((manager) => manager.onModuleDestroy()));
+  await server.flush();
+});
+
+type Seen = [process: string, reason: StateHookReason, count: number];
+
+/** Managers as in several processes, all of whose hooks write into one list. */
+async function openSeveral(
+  names: readonly string[],
+  seen: Seen[],
+  leaseHold = 0,
+): Promise<RedisStateManager[]> {
+  const managers = await Promise.all(
+    names.map(() =>
+      openRedisManager({ expiration: EXPIRATION_MS, redis: { url: server.url, leaseHold }, maxHold: '5s' }),
+    ),
+  );
+  opened.push(...managers);
+  managers.forEach((manager, index) => {
+    for (const reason of ['created', 'expired', 'deleted', 'lock-lost'] as const) {
+      manager.addHook({
+        cls: CounterState,
+        reason,
+        name: 'Hooks.method',
+        call: (state) => seen.push([names[index] as string, reason, (state as CounterState).count]),
+      });
+    }
+  });
+  return managers;
+}
+
+describe('hooks on a store that is shared', () => {
+  it('are called in the process that did it, and for an expiry in the one that used the ident last', async () => {
+    const seen: Seen[] = [];
+    const [a, b] = (await openSeveral(['a', 'b'], seen)) as [RedisStateManager, RedisStateManager];
+    const token = new StateToken(newIdent(), CounterState);
+    await a.modifyState(token, (counter) => void (counter.count = 1));
+    await sleep(100);
+    await b.modifyState(token, (counter) => void (counter.count = 2));
+    await sleep(100);
+    expect((await a.getState(token)).count).toBe(2);
+    await sleep(3 * EXPIRATION_MS);
+
+    expect(seen).toEqual([
+      ['a', 'created', 1],
+      ['a', 'expired', 2],
+    ]);
+  });
+
+  it('are called by one of those that used the ident at the same time', async () => {
+    const seen: Seen[] = [];
+    const managers = await openSeveral(['a', 'b', 'c'], seen);
+    const tokens = Array.from({ length: 30 }, () => new StateToken(newIdent(), CounterState));
+    await Promise.all(
+      tokens.flatMap((token) =>
+        managers.map((manager) => manager.modifyState(token, (counter) => counter.increment())),
+      ),
+    );
+    await sleep(3 * EXPIRATION_MS);
+
+    expect(seen.filter(([, reason]) => reason === 'created')).toHaveLength(30);
+    const expired = seen.filter(([, reason]) => reason === 'expired');
+    expect(expired).toHaveLength(30);
+    expect(new Set(expired.map(([, , count]) => count))).toEqual(new Set([3]));
+  });
+
+  it('are called although the server is a little late, as clocks of two machines are', async () => {
+    const seen: Seen[] = [];
+    const [a] = (await openSeveral(['a'], seen)) as [RedisStateManager];
+    const token = new StateToken(newIdent(), CounterState);
+    await a.modifyState(token, (counter) => counter.increment());
+    const [key] = (await client.keys('*')) as [string];
+    await client.pexpire(key, EXPIRATION_MS + 40);
+    await sleep(3 * EXPIRATION_MS);
+
+    expect(seen.map(([, reason]) => reason)).toEqual(['created', 'expired']);
+  });
+
+  it('are told by nobody that what a process has deleted, and the first one found gone, has expired', async () => {
+    const seen: Seen[] = [];
+    const [a, b] = (await openSeveral(['a', 'b'], seen)) as [RedisStateManager, RedisStateManager];
+    const token = new StateToken(newIdent(), CounterState);
+    await a.modifyState(token, (counter) => void (counter.count = 1));
+    await b.deleteState(token.ident);
+    expect((await a.getState(token)).count).toBe(0);
+    await sleep(2 * EXPIRATION_MS);
+
+    expect(seen).toEqual([
+      ['a', 'created', 1],
+      ['b', 'deleted', 1],
+    ]);
+  });
+
+  it('are told with what it began from that a turn, or what leaseHold acknowledged, is lost', async () => {
+    for (const leaseHold of [0, 200]) {
+      const seen: Seen[] = [];
+      const [a] = (await openSeveral(['a'], seen, leaseHold)) as [RedisStateManager];
+      const token = new StateToken(newIdent(), CounterState);
+      await a.modifyState(token, (counter) => void (counter.count = 1));
+      if (leaseHold > 0) {
+        await a.modifyState(token, (counter) => void (counter.count = 2));
+        await server.flush();
+      } else {
+        const call = a.modifyState(token, async (counter) => {
+          counter.count = 2;
+          await server.flush();
+        });
+        expect(await failureOf(call)).toMatchObject({ code: 'STATE_LOCK_EXPIRED' });
+      }
+      await sleep(EXPIRATION_MS);
+
+      expect(seen.filter(([, reason]) => reason === 'lock-lost')).toEqual([
+        ['a', 'lock-lost', leaseHold > 0 ? 0 : 1],
+      ]);
+    }
+  });
+
+  it('keep nothing of states that no hook is for, and leave nothing on the server', async () => {
+    const seen: Seen[] = [];
+    const [a] = (await openSeveral(['a'], seen)) as [RedisStateManager];
+    const { watch } = a as unknown as { watch: { idents: Map<string, { records?: Map<string, unknown> }> } };
+    await a.modifyState(new StateToken(newIdent(), CartState), (cart) => void (cart.total = 1));
+    expect(watch.idents.size).toBe(0);
+    const both = new StateToken(newIdent(), CounterState);
+    await a.modifyState(both, async (counter, turn) => {
+      counter.increment();
+      (await turn.state(CartState)).total = 1;
+    });
+    expect([...(watch.idents.get(both.ident)?.records?.keys() ?? [])]).toEqual(['counter']);
+    await sleep(3 * EXPIRATION_MS);
+
+    expect(watch.idents.size).toBe(0);
+    expect(await a.count()).toBe(0);
+    expect(await client.keys('*')).toEqual([]);
+  });
+});
