@@ -9,7 +9,7 @@ import { RecordedLogs } from '../support/manager-logs.js';
 import { openRedisManager } from '../support/manager-redis.js';
 import { RedisServer } from '../support/redis-server.js';
 
-const EXPIRATION_MS = 1_000;
+const EXPIRATION_MS = 1_500;
 
 let server: RedisServer;
 let client: Redis;

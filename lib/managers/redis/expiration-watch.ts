@@ -5,7 +5,7 @@ import { DeadlineWorker } from '../../internal/deadline-worker.js';
 /** How much later than its window an ident is looked at, in milliseconds: Redis deletes after the millisecond is over. */
 const GRACE_MS = 2;
 /** How much later those look who were not the last to use an ident, in milliseconds: only the last one knows its states. */
-const YIELD_MS = 100;
+const YIELD_MS = 1_000;
 /** By how much the clocks of two machines may differ about a window: in milliseconds, and for each millisecond of it. */
 const DRIFT_MS = 50;
 const DRIFT_PER_MS = 1 / 1_000;
@@ -57,7 +57,7 @@ export class ExpirationWatch {
   constructor(private readonly options: ExpirationWatchOptions) {
     const { clock, windowMs, onError } = options;
     this.driftMs = Math.min(DRIFT_MS + windowMs * DRIFT_PER_MS, windowMs / 4, LONGEST_DRIFT_MS);
-    this.yieldMs = Math.min(YIELD_MS, windowMs / 8);
+    this.yieldMs = Math.min(YIELD_MS, windowMs / 4);
     this.worker = new DeadlineWorker(this.queue, {
       clock,
       onDue: (watched) =>

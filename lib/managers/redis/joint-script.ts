@@ -20,7 +20,7 @@ export const JOINT = script(
 -- ARGV[8] … for each ident: owner; 1 to delete all states first; ms the states live from now on, or empty to keep the
 -- lock; what watchers are told, empty: the fields and values; number of states to write; field and value of each
 -- Returns 0: a lock is lost and nothing is written; else for each ident 1: done; 2: done by an earlier call; 3: done, and
--- somebody waits.
+-- somebody waits, or has the lock now.
 ${BASE}${TELL}
 local prefix, leaseMs, statesMs, countsReceivers = ARGV[4], ARGV[5], ARGV[6], ARGV[7] == '1'
 local function giveUp(owner, lock, wait, states, watchers)
@@ -61,8 +61,7 @@ for index, part in ipairs(parts) do
     done[index] = redis.call('EXISTS', part.wait) == 1 and 3 or 1
   else
     redis.call('PEXPIRE', part.states, part.windowMs)
-    giveUp(part.owner, part.lock, part.wait, part.states, part.watchers)
-    done[index] = 1
+    done[index] = giveUp(part.owner, part.lock, part.wait, part.states, part.watchers)
   end
 end
 return done

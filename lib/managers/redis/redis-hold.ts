@@ -380,7 +380,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   ): void {
     this.states = next;
     if (!isKept) {
-      this.host.released(this, windowMs);
+      this.host.released(this, windowMs, verdict === 'wanted');
     } else if (this.isLive) {
       this.leaseUntilMs = sentAtMs + this.host.lockExpirationMs;
       if (verdict === 'wanted') this.contendedSinceMs ??= this.host.clock.nowMs();
@@ -400,7 +400,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
       return undefined;
     }
     if (verdict === 'lost') throw this.lostBy(turn);
-    this.host.released(this, windowMs);
+    this.host.released(this, windowMs, verdict === 'wanted');
     return undefined;
   }
 

@@ -211,7 +211,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   released({ ident, held }: RedisHold, windowMs: number, isHanded: boolean): void {
     if (held.isEmpty) return;
     this.touch(ident, held.names, (name) => held.record(name) as Buffer);
-    if (isHanded) this.watch.yield(ident);
+    if (isHanded) this.expirations.yield(ident);
     // It was over while the lock was kept between turns.
     if (windowMs <= 0) this.expirations.expire(ident);
   }
