@@ -7,7 +7,7 @@ import { ServerProcess } from '../support/process.js';
 import { RedisServer, until } from '../support/redis-server.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const EXPIRATION_MS = 3_000;
+const EXPIRATION_MS = 5_000;
 const PHONE = { width: 390, height: 844 };
 const SECRET = 'a-secret-of-this-test';
 
