@@ -1,5 +1,7 @@
 import { Module } from '@nestjs/common';
 import { StateModule } from 'nestjs-state';
+import { BoardGateway } from './board.gateway.js';
+import { BoardMembers } from './board.members.js';
 import { CounterController } from './counter.controller.js';
 import { CounterGateway } from './counter.gateway.js';
 import { CounterView } from './counter.view.js';
@@ -9,6 +11,6 @@ import { PageController } from './page.controller.js';
 @Module({
   imports: [StateModule.forRoot()],
   controllers: [CounterController, PageController],
-  providers: [CounterGateway, CounterView, LiveGateway],
+  providers: [BoardGateway, BoardMembers, CounterGateway, CounterView, LiveGateway],
 })
 export class AppModule {}

@@ -4,8 +4,9 @@ import { InjectState, StateIdent } from 'nestjs-state';
 import { CounterState } from './counter.state.js';
 import { CounterView, type CounterAnswer } from './counter.view.js';
 import { LiveInterceptor } from './live.interceptor.js';
+import { SOCKET_OPTIONS } from './socket-options.js';
 
-@WebSocketGateway()
+@WebSocketGateway(SOCKET_OPTIONS)
 export class CounterGateway {
   constructor(private readonly view: CounterView) {}
 

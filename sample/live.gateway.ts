@@ -4,9 +4,10 @@ import { StateIdent, StateManager, StateToken } from 'nestjs-state';
 import type { Server, Socket } from 'socket.io';
 import { CounterState } from './counter.state.js';
 import { CounterView, type CounterAnswer } from './counter.view.js';
+import { SOCKET_OPTIONS } from './socket-options.js';
 
 /** Tells every page of a client what its counter is, whoever has incremented it, in whichever process. */
-@WebSocketGateway()
+@WebSocketGateway(SOCKET_OPTIONS)
 export class LiveGateway {
   @WebSocketServer()
   private readonly server!: Server;

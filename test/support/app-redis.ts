@@ -2,8 +2,8 @@ import { afterAll, beforeAll } from '@jest/globals';
 import { keepStatesIn } from './app.js';
 import { RedisServer } from './redis-server.js';
 
-/** From now on the applications of this test file keep their states on a Redis of their own. */
-export function keepStatesInRedis(): void {
+/** From now on the applications of this test file keep their states on a Redis of their own: that one. */
+export function keepStatesInRedis(): () => RedisServer {
   let server: RedisServer;
   beforeAll(async () => {
     server = await RedisServer.start();
@@ -15,4 +15,5 @@ export function keepStatesInRedis(): void {
     mode: 'redis',
     redis: { url: server.url, keyPrefix: `app-${(applications += 1)}:` },
   }));
+  return () => server;
 }

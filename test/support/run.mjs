@@ -17,6 +17,7 @@ const ALONE = [
   'test/faults/redis-waiting.spec.ts',
   'test/unit/managers/memory/memory-at-scale.spec.ts',
   // They build, install, and start browsers.
+  'test/e2e/board.e2e-spec.ts',
   'test/e2e/browser.e2e-spec.ts',
   'test/e2e/cluster.e2e-spec.ts',
   'test/package/install.spec.ts',
