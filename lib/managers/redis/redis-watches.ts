@@ -117,6 +117,8 @@ export class RedisWatches implements WatchRoomHost {
 
   private check(room: WatchRoom): void {
     if (room.isClosed || room.isChecking) return;
+    room.timer?.cancel();
+    room.timer = undefined;
     room.checking();
     void this.look(room);
   }
@@ -142,11 +144,15 @@ export class RedisWatches implements WatchRoomHost {
     else this.checkIn(room, LOOK_EVERY_MS);
   }
 
+  /** Sees to it that the store is looked at by then. Those who ask more often than that do not put it off. */
   private checkIn(room: WatchRoom, delayMs: number): void {
     if (room.isClosed) return;
-    const { clock } = this.options;
     const longestMs = Math.max(LOOK_EVERY_MS, this.rooms.size * LOOK_SHARE_MS);
+    const waitMs = Math.min(delayMs + EXPIRED_MS, longestMs);
+    const dueMs = this.nowMs() + waitMs;
+    if (room.timer !== undefined && room.dueMs <= dueMs) return;
     room.timer?.cancel();
-    room.timer = clock.startTimer(() => this.check(room), Math.min(delayMs + EXPIRED_MS, longestMs));
+    room.dueMs = dueMs;
+    room.timer = this.options.clock.startTimer(() => this.check(room), waitMs);
   }
 }

@@ -25,8 +25,9 @@ export interface WatchRoomHost {
  * as long as a message may take: only when no message has come by then something was missed.
  */
 export class WatchRoom {
-  /** When the store is looked at next. */
+  /** The store is looked at again then. */
   timer: ClockTimer | undefined;
+  dueMs = 0;
   isChecking = false;
   isClosed = false;
   /** Somebody has come who was not there when the store was looked at last. */
@@ -80,10 +81,11 @@ export class WatchRoom {
       if (this.lastBefore !== undefined) this.pending.splice(0, this.pending.indexOf(this.lastBefore) + 1);
       this.drain();
       this.greet();
-    } else if (this.heldBack?.look.commit === look.commit && this.heldBack.applied === this.applied) {
-      if (this.host.nowMs() >= this.heldBack.untilMs) this.adopt(look);
-    } else {
+    } else if (this.heldBack === undefined || this.heldBack.applied !== this.applied) {
       this.heldBack = { look, applied: this.applied, untilMs: this.host.nowMs() + GRACE_MS };
+    } else if (this.host.nowMs() >= this.heldBack.untilMs) {
+      // Nothing has come that follows, whatever was committed since.
+      this.adopt(look);
     }
   }
 
@@ -116,7 +118,7 @@ export class WatchRoom {
       if (!this.follows(message)) {
         const known = this.pending.findLastIndex(({ commit }) => commit === this.commit);
         if (known < 0) {
-          this.host.checkSoon(this);
+          if (this.heldBack === undefined) this.host.checkSoon(this);
           return;
         }
         // What the look at the store has shown already.

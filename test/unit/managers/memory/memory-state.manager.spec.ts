@@ -136,6 +136,23 @@ describe('MemoryStateManager', () => {
       expect((await manager.getState(tokenOf('b'))).count).toBe(0);
     });
 
+    it('whoever watches what is evicted is told, and sees it fresh', async () => {
+      const { manager, write } = await openLimited(1);
+      const told: [reason: string, version: number, count: number][] = [];
+      manager
+        .watch(tokenOf('a'))
+        .subscribe(({ reason, version, state }) => told.push([reason, version, state.count]));
+      await write('a', 'b', 'a');
+      await new Promise((resolve) => setImmediate(resolve));
+
+      expect(told).toStrictEqual([
+        ['current', 0, 0],
+        ['committed', 1, 1],
+        ['evicted', 0, 0],
+        ['committed', 1, 1],
+      ]);
+    });
+
     it('counts states, and evicts idents as a whole', async () => {
       const { manager, evicted, write } = await openLimited(3);
       await write('a');
