@@ -145,18 +145,20 @@ describe('hooks on a store that is shared', () => {
   it('keep nothing of states that no hook is for, and leave nothing on the server', async () => {
     const seen: Seen[] = [];
     const [a] = (await openSeveral(['a'], seen)) as [RedisStateManager];
-    const { watch } = a as unknown as { watch: { idents: Map<string, { records?: Map<string, unknown> }> } };
+    const { expirations } = a as unknown as {
+      expirations: { idents: Map<string, { records?: Map<string, unknown> }> };
+    };
     await a.modifyState(new StateToken(newIdent(), CartState), (cart) => void (cart.total = 1));
-    expect(watch.idents.size).toBe(0);
+    expect(expirations.idents.size).toBe(0);
     const both = new StateToken(newIdent(), CounterState);
     await a.modifyState(both, async (counter, turn) => {
       counter.increment();
       (await turn.state(CartState)).total = 1;
     });
-    expect([...(watch.idents.get(both.ident)?.records?.keys() ?? [])]).toEqual(['counter']);
+    expect([...(expirations.idents.get(both.ident)?.records?.keys() ?? [])]).toEqual(['counter']);
     await sleep(3 * EXPIRATION_MS);
 
-    expect(watch.idents.size).toBe(0);
+    expect(expirations.idents.size).toBe(0);
     expect(await a.count()).toBe(0);
     expect(await client.keys('*')).toEqual([]);
   });
