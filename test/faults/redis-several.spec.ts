@@ -250,6 +250,7 @@ describe('a turn over several idents', () => {
     const tokens = counters(3);
     let [acknowledged, unknown, isOver] = [0, 0, false];
     const hasEnded = (): boolean => isOver;
+    const areEnough = (): boolean => acknowledged > 20;
     const tasks = Array.from({ length: 6 }, async (_, task) => {
       while (!hasEnded()) {
         try {
@@ -263,7 +264,7 @@ describe('a turn over several idents', () => {
     });
     proxy.delayMs = 2;
     // A busy machine gets fewer of them done between two cuts.
-    for (let round = 0; round < 25 || (acknowledged <= 20 && round < 150); round += 1) {
+    for (let round = 0; round < 25 || (!areEnough() && round < 150); round += 1) {
       await delay(60 + Math.random() * 100);
       proxy.cut();
     }
