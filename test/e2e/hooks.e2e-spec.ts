@@ -112,7 +112,7 @@ describe.each(HTTP_PLATFORMS)('@OnState() (%s)', (platform) => {
       platform,
       controllers: [CartController],
       providers: [CartHooks, made, alias],
-      state: { expiration: 400 },
+      state: { expiration: 2_000 },
     });
   });
   afterAll(() => app.close());
