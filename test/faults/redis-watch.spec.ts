@@ -102,6 +102,10 @@ describe('who watches', () => {
     await expectKeys(1);
     other.unsubscribe();
     await expectKeys(0);
+    manager.watch(token).subscribe().unsubscribe();
+    await manager.getState(token);
+    await delay(50);
+    expect(await server.keys('*:watch')).toStrictEqual([]);
     expect(await manager.count()).toBe(0);
   });
 

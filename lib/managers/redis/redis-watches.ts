@@ -129,6 +129,8 @@ export class RedisWatches implements WatchRoomHost {
     let lifeMs = -1;
     try {
       await flush(room.ident);
+      // Whoever has left meanwhile would have the place back that was given up.
+      if (room.isClosed) return;
       const look = await commands.watch(keys, instance, room.known);
       if (room.isClosed) return;
       ({ lifeMs } = look);
