@@ -3,6 +3,7 @@ import type { StateDefinition } from '../internal/state-definition.js';
 import type { Snapshot } from '../internal/state-draft.js';
 import type { TurnChanges } from './managed-turn.js';
 import type { FinishedDraft } from './turn-result.js';
+import type { StoredState } from './watch/watched-state.js';
 
 /** What a field of the hash starts with that is kept aside, or no state at all. No state name can start so. */
 const ASIDE = '~';
@@ -133,15 +134,37 @@ export class HeldStates {
     }
   }
 
+  /** {@link read}, with how many commits have made the state. */
+  stored(
+    definition: StateDefinition,
+    onUnreadable: (record: Buffer, error: unknown) => void,
+  ): StoredState | undefined {
+    const snapshot = this.read(definition, onUnreadable);
+    if (snapshot === undefined) return undefined;
+    return { snapshot, version: this.states.get(definition.name)?.commits ?? 0 };
+  }
+
+  /** @throws {StateSerializationError} when what a turn has changed cannot be stored. */
+  check({ changed }: TurnChanges): void {
+    for (const { draft, snapshot } of changed)
+      if (snapshot.deep) this.codec.check(draft.definition, snapshot);
+  }
+
+  /** What is there is to be written once more, as nobody knows what became of it. */
+  rewrite(): void {
+    this.isDeleted = true;
+    for (const name of this.states.keys()) this.unwritten.set(name, '');
+  }
+
   /**
    * Takes over what a turn has committed, and writes down what it has done if somebody watches.
    *
    * @throws {StateSerializationError} when it cannot be stored; nothing is taken over then.
    */
-  apply({ deleteAll, changed }: TurnChanges, isWatched: boolean): StatesMade {
+  apply(changes: TurnChanges, isWatched: boolean): StatesMade {
+    const { deleteAll, changed } = changes;
     // Whoever is nested too deeply has to learn of it alone, before others share a commit with him.
-    for (const { draft, snapshot } of changed)
-      if (snapshot.deep) this.codec.check(draft.definition, snapshot);
+    this.check(changes);
     const deleted = deleteAll ? this.names : [];
     let gone: HeldStates | undefined;
     if (deleted.length > 0) {

@@ -275,8 +275,11 @@ export abstract class LockingStateManager
 
   protected emit(type: StateEventType, ident: string, states: readonly string[]): void {
     // The hash costs more than a turn: nobody pays for it unless somebody listens.
-    if (!this.events.observed) return;
-    const event = { type, identHash: hashIdent(ident), states };
+    if (this.events.observed) this.emitOf(type, hashIdent(ident), states);
+  }
+
+  protected emitOf(type: StateEventType, identHash: string, states: readonly string[]): void {
+    const event = { type, identHash, states };
     if (this.heldBack === undefined) this.events.emit(event);
     else this.heldBack.push(event);
   }
