@@ -55,8 +55,6 @@ export interface JointPart extends Omit<Commit, 'id'> {
   readonly isKept: boolean;
 }
 
-/** How long a wait list outlives the last look of whoever stands on it, in milliseconds. */
-const WAIT_LIST_MS = 10_000;
 /** How long a lock lives that was handed over, until its new owner has renewed it, in milliseconds. */
 const HANDED_LEASE_MS = 1_000;
 /** How long a process is told of commits that does not ask to be told again, in milliseconds. */
@@ -95,6 +93,7 @@ export class LockCommands {
   /** Those who are leaving, and what ends their rest between two tries. */
   private readonly leaving = new Map<LockOwner, Deferred>();
   private readonly departures = new OpenWork();
+  private words: string | undefined;
   private isStopping = false;
 
   constructor(
@@ -126,7 +125,6 @@ export class LockCommands {
       this.lockedStatesMs,
       waiting,
       this.keys.channelPrefix,
-      WAIT_LIST_MS,
     ];
     // When nobody waits for the answer any more the lock, or the place on the list, is for somebody else.
     const onLate = (): void => {
@@ -174,7 +172,7 @@ export class LockCommands {
       id,
       deleteAll ? 1 : 0,
       wholeMs(windowMs),
-      ...this.handOver,
+      this.handOverWords,
       steps,
       ...fields,
     ];
@@ -291,6 +289,15 @@ export class LockCommands {
     const { keys, connection, handedLeaseMs, windowMs } = this;
     return [keys.channelPrefix, handedLeaseMs, handedLeaseMs + windowMs, connection.countsReceivers ? 1 : 0];
   }
+
+  /** The same for one argument; the prefix, which may be anything, last. Known once the connection is open. */
+  private get handOverWords(): string {
+    if (this.words === undefined) {
+      const [prefix, ...rest] = this.handOver;
+      this.words = [...rest, prefix].join(' ');
+    }
+    return this.words;
+  }
 }
 
 function lockKeys({ keys }: LockOwner): [string, string, string, string] {
@@ -299,8 +306,10 @@ function lockKeys({ keys }: LockOwner): [string, string, string, string] {
 
 function grantOf(reply: unknown): Grant | number {
   if (typeof reply === 'number') return reply;
-  const [owner, watched, ...fields] = reply as [Buffer, number, ...Buffer[]];
-  return { owner: owner.toString('latin1'), isWatched: watched === 1, fields };
+  const fields = reply as Buffer[];
+  const owner = fields.pop() as Buffer;
+  const isWatched = (fields.pop() as unknown) === 1;
+  return { owner: owner.toString('latin1'), isWatched, fields };
 }
 
 /** Redis counts whole milliseconds. None at all deletes at once: that is for what is over. */
