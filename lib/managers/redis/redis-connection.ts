@@ -20,6 +20,9 @@ export interface RedisConnectionOptions {
 /** After this many times `commandTimeout` without any answer a connection of our own is given up for a new one. */
 const SILENT_TIMEOUTS = 3;
 
+/** How many calls go out in one write. The server is at work on the first ones while further ones are made. */
+const CALLS_PER_WRITE = 16;
+
 /** One call of a script, from the caller to its answer. */
 class Call implements DeadlineNode {
   previous: DeadlineNode | undefined = undefined;
@@ -60,6 +63,8 @@ export class RedisConnection {
   private isClosed = false;
   /** Where writes wait for the end of the tick. */
   private corked: RedisStream | undefined;
+  /** How many calls wait there. */
+  private corkedCalls = 0;
 
   constructor(private readonly options: RedisConnectionOptions) {
     this.clients = new RedisClients(options, {
@@ -210,12 +215,20 @@ export class RedisConnection {
     );
   }
 
-  /** What is sent within one tick goes out in one write: a system call costs more than many a turn. */
+  /** What is sent within one tick goes out in few writes: a system call costs more than many a turn. */
   private batch({ stream }: RedisClient): void {
-    if (stream === undefined || stream === this.corked) return;
-    this.corked = stream;
-    stream.cork();
-    process.nextTick(this.uncork, stream);
+    if (stream === undefined) return;
+    if (stream !== this.corked) {
+      this.corked = stream;
+      this.corkedCalls = 0;
+      stream.cork();
+      process.nextTick(this.uncork, stream);
+    } else if (this.corkedCalls === CALLS_PER_WRITE) {
+      this.corkedCalls = 0;
+      stream.uncork();
+      stream.cork();
+    }
+    this.corkedCalls += 1;
   }
 
   private readonly uncork = (stream: RedisStream): void => {
