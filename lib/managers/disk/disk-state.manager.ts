@@ -134,7 +134,7 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
     }
   }
 
-  protected async secure(turn: ManagedTurn): Promise<void> {
+  protected async whenSecurable(turn: ManagedTurn): Promise<void> {
     // What has kept it from being read a moment ago is thrown now.
     this.take(turn);
   }
