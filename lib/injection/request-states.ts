@@ -42,6 +42,7 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
     @Inject(HttpAdapterHost) private readonly adapterHost: HttpAdapterHost,
   ) {}
 
+  /** @internal */
   async onModuleInit(): Promise<void> {
     // A resolver that cannot be created keeps the application from starting.
     this.resolver = await this.configuredResolver();
