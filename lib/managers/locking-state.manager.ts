@@ -21,6 +21,7 @@ import type { StateToken } from '../state.token.js';
 import { JoinedTurn } from './joined-turn.js';
 import { lockExpired, lockTimeout, tooManyWaiters } from './lock-errors.js';
 import { ManagedTurn, type PreparedTurn, type TurnChanges, type TurnHost } from './managed-turn.js';
+import { renameStates, type StateMove } from './renamed-states.js';
 import { SeveralTurns, type SeveralTurnsHost } from './several-turns.js';
 import { SlowTurnWarnings } from './slow-turn-warnings.js';
 import { StateEventSource } from './state-event-stream.js';
@@ -189,6 +190,22 @@ export abstract class LockingStateManager
     return existed;
   }
 
+  override renameState(ident: string, newIdent: string): Promise<boolean> {
+    return this.moveStates({ from: ident, to: newIdent });
+  }
+
+  /** @internal {@link renameState}, for who wants to know when it is stored. */
+  async moveStates(move: StateMove): Promise<boolean> {
+    assertIdent(move.from);
+    assertIdent(move.to);
+    const { clock, options } = this;
+    return renameStates(this, move, {
+      timeoutMs: options.acquireTimeoutMs,
+      startMs: clock.nowMs(),
+      signal: undefined,
+    });
+  }
+
   override async openTurn(ident: string, options?: TurnOptions): Promise<StateTurn> {
     return this.begin(ident, options);
   }
@@ -206,7 +223,11 @@ export abstract class LockingStateManager
     // Nobody is to see one of the states before all of them are there: events, whose listeners may look, come last.
     const events = (this.heldBack = [] as StateEvent[]);
     try {
-      for (const { turn, changes } of turns) void this.writeStates(turn, changes);
+      // Whose states have been moved goes first: they are on the way to the other one then.
+      for (const { turn, changes } of turns)
+        if (changes.to !== undefined) void this.writeStates(turn, changes);
+      for (const { turn, changes } of turns)
+        if (changes.to === undefined) void this.writeStates(turn, changes);
     } finally {
       this.heldBack = undefined;
       for (const event of events) this.events.emit(event);
@@ -276,7 +297,16 @@ export abstract class LockingStateManager
   protected emit(type: StateEventType, ident: string, states: readonly string[]): void {
     // The hash costs more than a turn: nobody pays for it unless somebody listens.
     if (!this.events.observed) return;
-    const event = { type, identHash: hashIdent(ident), states };
+    this.say({ type, identHash: hashIdent(ident), states });
+  }
+
+  /** Says that the states of `ident` are those of `newIdent` from now on. */
+  protected emitRenamed(ident: string, newIdent: string, states: readonly string[]): void {
+    if (!this.events.observed) return;
+    this.say({ type: 'renamed', identHash: hashIdent(ident), newIdentHash: hashIdent(newIdent), states });
+  }
+
+  private say(event: StateEvent): void {
     if (this.heldBack === undefined) this.events.emit(event);
     else this.heldBack.push(event);
   }
