@@ -2,38 +2,27 @@ import type { SchedulerRegistry } from '@nestjs/schedule';
 import type { Immutable } from 'immer';
 import { SystemClock, type Clock } from '../../internal/clock.js';
 import { DeadlineQueue } from '../../internal/deadline-queue.js';
-import { DeadlineWorker } from '../../internal/deadline-worker.js';
 import { hashIdent } from '../../internal/ident.js';
 import { freshSnapshot, readable, type Snapshot } from '../../internal/state-draft.js';
 import type { StateDefinition } from '../../internal/state-definition.js';
 import type { ResolvedStateOptions } from '../../state.options.js';
 import type { StateToken } from '../../state.token.js';
-import { LockingStateManager } from '../locking-state.manager.js';
+import { LocalStateManager } from '../local/local-state.manager.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
 import type { StateHookReason } from '../state-hooks.js';
-import type { StateStats } from '../state.manager.js';
 import type { StoredState, WatchedState } from '../watch/watched-state.js';
 import { MemoryEntry } from './memory-entry.js';
-
-/** What the timer of the expiration worker is called in the `SchedulerRegistry`. */
-export const EXPIRATION_TIMER = 'nestjs-state:expiration';
 
 const EVICTION_WARNING_EVERY_MS = 60_000;
 
 /**
  * States in this process: gone with it, and seen by no other.
  *
- * States are immutable snapshots, so a read is a map lookup and never waits. Idle idents stand in one list in the
- * order of their deadlines; a locked ident is not in the list, which is all it takes for states in use never to
- * expire. One worker sleeps until the first deadline.
+ * States are immutable snapshots, so a read is a map lookup and never waits.
  */
-export class MemoryStateManager extends LockingStateManager {
-  private readonly entries = new Map<string, MemoryEntry>();
-  private readonly idle = new DeadlineQueue<MemoryEntry>();
-  private readonly expiration: DeadlineWorker<MemoryEntry>;
+export class MemoryStateManager extends LocalStateManager<MemoryEntry> {
   /** What was found unreadable once, and that was said. */
   private readonly unreadable = new WeakSet<object>();
-  private stateCount = 0;
   private evictionWarnedAtMs = -Infinity;
 
   /** @param schedulers Where the sleeping worker shows itself, the application's own registry if it has one. */
@@ -42,17 +31,7 @@ export class MemoryStateManager extends LockingStateManager {
     schedulers: () => SchedulerRegistry,
     clock: Clock = new SystemClock(),
   ) {
-    super(options, clock);
-    this.expiration = new DeadlineWorker(this.idle, {
-      clock,
-      onDue: (entry) => this.drop(entry, 'expired'),
-      onError: (error) => this.logger.error('Expiring states failed, trying again in a second.', error),
-      onTimer: (timer) => {
-        const registry = schedulers();
-        if (registry.doesExist('timeout', EXPIRATION_TIMER)) registry.deleteTimeout(EXPIRATION_TIMER);
-        if (timer !== undefined) registry.addTimeout(EXPIRATION_TIMER, timer.handle);
-      },
-    });
+    super(options, schedulers, clock);
   }
 
   async getState<T>(token: StateToken<T>): Promise<Immutable<T>> {
@@ -63,16 +42,6 @@ export class MemoryStateManager extends LockingStateManager {
     if (entry === undefined || snapshot === undefined) return freshSnapshot(definition).value as Immutable<T>;
     if (DeadlineQueue.isQueued(entry)) this.touch(entry, this.clock.nowMs());
     return readable(snapshot, definition.name) as Immutable<T>;
-  }
-
-  async count(): Promise<number> {
-    this.assertReadable();
-    return this.entries.size;
-  }
-
-  stats(): StateStats {
-    const { openTurns, mutex, stateCount } = this;
-    return { mode: 'memory', openTurns, waiting: mutex.waiting, states: stateCount };
   }
 
   readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined {
@@ -118,15 +87,8 @@ export class MemoryStateManager extends LockingStateManager {
     this.evictBeyondLimit();
   }
 
-  protected async openStore(): Promise<void> {
-    this.expiration.start();
-  }
-
-  protected async closeStore(): Promise<void> {
-    this.expiration.stop();
-    for (let entry = this.idle.first; entry !== undefined; entry = this.idle.first) this.idle.remove(entry);
-    this.entries.clear();
-    this.stateCount = 0;
+  protected expire(entry: MemoryEntry): void {
+    this.drop(entry, 'expired');
   }
 
   protected trySecure(turn: ManagedTurn): boolean {
@@ -154,20 +116,6 @@ export class MemoryStateManager extends LockingStateManager {
     this.restIfEmpty();
   }
 
-  /** The entry of `ident`, unless its window is over: a worker that is late must not bring anything back. */
-  private liveEntry(ident: string): MemoryEntry | undefined {
-    const entry = this.entries.get(ident);
-    if (entry === undefined || !DeadlineQueue.isQueued(entry)) return entry;
-    if (this.clock.nowMs() < entry.deadlineMs) return entry;
-    this.drop(entry, 'expired');
-    return undefined;
-  }
-
-  private touch(entry: MemoryEntry, nowMs: number): void {
-    this.idle.push(entry, nowMs + this.options.expirationMs);
-    this.expiration.wakeInTime();
-  }
-
   private drop(entry: MemoryEntry, reason: 'expired' | 'evicted'): void {
     this.remove(entry);
     this.watches.gone(entry.ident, reason);
@@ -187,13 +135,6 @@ export class MemoryStateManager extends LockingStateManager {
     this.entries.delete(entry.ident);
     this.stateCount -= entry.size;
     this.restIfEmpty();
-  }
-
-  /** With nothing stored and nobody in a turn no timer is left either. Otherwise one each may as well sleep on. */
-  private restIfEmpty(): void {
-    if (this.entries.size > 0) return;
-    this.expiration.rest();
-    if (this.mutex.held === 0) this.restLeases();
   }
 
   private evictBeyondLimit(): void {

@@ -1,6 +1,6 @@
 import type { Clock } from '../../internal/clock.js';
 import { Deferred } from '../../internal/deferred.js';
-import type { StateWrites } from './held-states.js';
+import type { StateWrites } from '../held-states.js';
 import { OpenWork } from './open-work.js';
 import { jointScript } from './joint-script.js';
 import type { RedisArgument, RedisConnection } from './redis-connection.js';

@@ -6,7 +6,7 @@ import type { StateDefinition } from '../../internal/state-definition.js';
 import type { Snapshot } from '../../internal/state-draft.js';
 import { LockExpiredError, type StateError } from '../../state.errors.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
-import { HeldStates, type StatesMade, type StateWrites } from './held-states.js';
+import { HeldStates, type StatesMade, type StateWrites } from '../held-states.js';
 import type { IdentKeys } from './redis-keys.js';
 import type { Commit, Grant, JointPart, LockCommands, LockOwner, LockVerdict } from './lock-commands.js';
 import { LockRequest, type LockRequestHost } from './lock-request.js';

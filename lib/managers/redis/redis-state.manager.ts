@@ -22,7 +22,7 @@ import type { ManagedTurn, PreparedTurn, TurnChanges } from '../managed-turn.js'
 import type { StateStats } from '../state.manager.js';
 import type { WatchedState } from '../watch/watched-state.js';
 import { ExpirationWatch, type KeptRecords } from './expiration-watch.js';
-import type { StatesMade } from './held-states.js';
+import type { StatesMade } from '../held-states.js';
 import { HoldTable } from './hold-table.js';
 import { JointCommit } from './joint-commit.js';
 import { LockCommands } from './lock-commands.js';

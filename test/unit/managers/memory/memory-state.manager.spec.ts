@@ -2,7 +2,7 @@ import { SchedulerRegistry } from '@nestjs/schedule';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { State, StateToken, type StateEvent } from 'nestjs-state';
 import { hashIdent } from '../../../../lib/internal/ident.js';
-import { EXPIRATION_TIMER } from '../../../../lib/managers/memory/memory-state.manager.js';
+import { EXPIRATION_TIMER } from '../../../../lib/managers/local/local-state.manager.js';
 import { FakeClock } from '../../../support/fake-clock.js';
 import { RecordedLogs } from '../../../support/manager-logs.js';
 import { openMemoryManager } from '../../../support/manager-memory.js';

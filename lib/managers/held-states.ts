@@ -1,8 +1,8 @@
-import type { StateCodec, StateStep, TurnSteps } from '../../internal/state-codec.js';
-import type { StateDefinition } from '../../internal/state-definition.js';
-import type { Snapshot } from '../../internal/state-draft.js';
-import type { TurnChanges } from '../managed-turn.js';
-import type { FinishedDraft } from '../turn-result.js';
+import type { StateCodec, StateStep, TurnSteps } from '../internal/state-codec.js';
+import type { StateDefinition } from '../internal/state-definition.js';
+import type { Snapshot } from '../internal/state-draft.js';
+import type { TurnChanges } from './managed-turn.js';
+import type { FinishedDraft } from './turn-result.js';
 
 /** What a field of the hash starts with that is kept aside, or no state at all. No state name can start so. */
 const ASIDE = '~';
