@@ -48,6 +48,7 @@ export type {
   StateModuleOptions,
   StateTokenOptions,
   StateTokenResolverOption,
+  TokenSameSite,
 } from './state.options.js';
 export { StateToken } from './state.token.js';
 export type { Immutable } from 'immer';

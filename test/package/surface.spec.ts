@@ -62,6 +62,7 @@ const TYPES = [
   'StateTokenOptions',
   'StateTokenResolverOption',
   'StateTurn',
+  'TokenSameSite',
   'TurnOptions',
 ];
 
