@@ -176,7 +176,12 @@ export abstract class LockingStateManager
     return turns.settle(result);
   }
 
-  override async deleteState(ident: string): Promise<boolean> {
+  override deleteState(ident: string): Promise<boolean> {
+    return this.deleteStates(ident);
+  }
+
+  /** @internal {@link deleteState}, for who wants to know when it is stored: `onEnd` must not throw. */
+  async deleteStates(ident: string, onEnd?: (isStored: boolean) => void): Promise<boolean> {
     const turn = await this.begin(ident, { label: 'deleteState' });
     let existed: boolean;
     try {
@@ -185,6 +190,10 @@ export abstract class LockingStateManager
       turn.abandon(error);
       await turn.whenReleased();
       throw error;
+    }
+    if (onEnd !== undefined) {
+      const open = turn instanceof ManagedTurn ? turn : turn.outer;
+      (open.leader ?? open).whenEnded(onEnd);
     }
     await turn.settle(undefined);
     return existed;
