@@ -6,13 +6,14 @@ import { DeadlineQueue } from '../internal/deadline-queue.js';
 import { DeadlineWorker } from '../internal/deadline-worker.js';
 import { parseDurationMs } from '../internal/duration.js';
 import { assertIdent, hashIdent } from '../internal/ident.js';
-import { KeyedMutex } from '../internal/keyed-mutex.js';
+import { KeyedMutex, type WaitOutcome } from '../internal/keyed-mutex.js';
 import { stateFields } from '../internal/state-fields.js';
 import type { Snapshot } from '../internal/state-draft.js';
 import type { StateDefinition } from '../internal/state-definition.js';
 import {
   InvalidStateOptionsError,
   StateManagerClosedError,
+  StateStoreUnavailableError,
   type LockExpiredError,
   type StateError,
 } from '../state.errors.js';
@@ -147,7 +148,10 @@ export abstract class LockingStateManager
       throw error;
     }
     // `mutate` may have ended its turn itself, to do slow work without the lock or to change nothing after all.
-    return turn.isRunning ? turn.settle(result) : result;
+    if (!turn.isRunning) return result;
+    const settled = turn.settle(result);
+    // A promise that is returned costs two more than one that is awaited.
+    return settled instanceof Promise ? await settled : settled;
   }
 
   override async modifyStates<T extends readonly StateToken<unknown>[] | [], R>(
@@ -272,10 +276,10 @@ export abstract class LockingStateManager
    */
   protected abstract trySecure(turn: ManagedTurn): boolean;
   /**
-   * The same with all the waiting it takes; rejects when the lock is not to be had. Asked only where
-   * {@link trySecure} has returned false.
+   * Settles when {@link trySecure}, which has returned false, is to be called again: with false when the lock is not free
+   * and cannot be waited for. Rejects when waiting for it has come to an end.
    */
-  protected abstract secure(turn: ManagedTurn, wait: LockWait): Promise<void>;
+  protected abstract whenSecurable(turn: ManagedTurn, wait: LockWait): Promise<unknown>;
   /** How many callers wait for `ident` elsewhere than in the queue of this process: none, or the first of them. */
   protected waitingOutside(_ident: string): number {
     return 0;
@@ -293,7 +297,7 @@ export abstract class LockingStateManager
   protected stateUnwatched(_ident: string, _state: WatchedState): void {
     // Nothing was kept for it where commits are seen anyway.
   }
-  /** Called when shutdown begins: whoever waits in {@link secure} is to be sent away. */
+  /** Called when shutdown begins: whoever waits in {@link whenSecurable} is to be sent away. */
   protected cancelSecuring(): void {
     // Nothing to cancel where nobody waits there.
   }
@@ -363,7 +367,7 @@ export abstract class LockingStateManager
     const outer = findOpenTurn(this, ident);
     if (outer !== undefined) return new JoinedTurn(outer, options?.signal);
     const turn = this.createTurn(ident, options?.label ?? label, options?.signal);
-    return this.tryEnter(turn) ? turn : this.wait(turn, { timeoutMs, signal: options?.signal });
+    return this.enterOrWait(turn, timeoutMs, undefined, options?.signal);
   }
 
   /** @internal */
@@ -374,7 +378,7 @@ export abstract class LockingStateManager
     ownSignal: AbortSignal | undefined,
   ): ManagedTurn | Promise<ManagedTurn> {
     const turn = this.createTurn(ident, label, ownSignal);
-    return this.tryEnter(turn) ? turn : this.wait(turn, wait);
+    return this.enterOrWait(turn, wait.timeoutMs, wait.startMs, wait.signal);
   }
 
   /** Ends a turn whose lock is gone before its time, and says so. */
@@ -413,30 +417,43 @@ export abstract class LockingStateManager
     return false;
   }
 
-  private async wait(
+  private enterOrWait(
     turn: ManagedTurn,
-    { timeoutMs, signal, startMs: since }: Omit<LockWait, 'startMs'> & Partial<LockWait>,
-  ): Promise<ManagedTurn> {
+    timeoutMs: number,
+    since: number | undefined,
+    signal: AbortSignal | undefined,
+  ): ManagedTurn | Promise<ManagedTurn> {
+    const isFree = this.mutex.tryAcquire(turn.ident, turn);
+    if (isFree && this.trySecure(turn)) {
+      this.enter(turn);
+      return turn;
+    }
+    return this.wait(turn, isFree, { timeoutMs, startMs: since ?? this.clock.nowMs(), signal });
+  }
+
+  private async wait(turn: ManagedTurn, isFree: boolean, wait: LockWait): Promise<ManagedTurn> {
     const { ident } = turn;
-    const { maxWaiters } = this.options;
-    const nowMs = this.clock.nowMs();
-    const startMs = since ?? nowMs;
-    if (!this.mutex.tryAcquire(ident, turn)) {
-      const waiting = this.mutex.waitingFor(ident) + this.waitingOutside(ident);
-      if (waiting >= maxWaiters) throw tooManyWaiters(turn, maxWaiters);
-      const leftMs = timeoutMs - (nowMs - startMs);
-      const outcome = await this.mutex.wait(ident, turn, { timeoutMs: leftMs, signal });
+    const { signal } = wait;
+    if (!isFree) {
+      const outcome = await this.queue(turn, wait);
       if (outcome === 'cancelled') throw new StateManagerClosedError();
       if (outcome === 'aborted') throw signal?.reason;
-      if (outcome === 'timed-out') throw lockTimeout(turn, timeoutMs, this.holderOf(ident));
+      if (outcome === 'timed-out') throw lockTimeout(turn, wait.timeoutMs, this.holderOf(ident));
     }
-    if (!this.trySecure(turn)) {
-      try {
-        await this.secure(turn, { timeoutMs, startMs, signal });
-      } catch (error) {
-        this.releaseLock(turn, this.clock.nowMs());
-        throw error;
+    try {
+      // One that was free has been tried.
+      let isSecure = !isFree && this.trySecure(turn);
+      while (!isSecure) {
+        // Whoever comes to wait when all who waited have been sent away would wait for the end of the drain.
+        if (this.lifecycle !== 'open') throw new StateManagerClosedError();
+        if ((await this.whenSecurable(turn, wait)) === false) throw this.refused(turn, wait);
+        isSecure = this.trySecure(turn);
       }
+    } catch (error) {
+      // The store answers nobody: those who queue behind would only wait for the same, one after the other.
+      if (error instanceof StateStoreUnavailableError) this.mutex.failWaiters(ident, error);
+      this.releaseLock(turn, this.clock.nowMs());
+      throw error;
     }
     this.enter(turn);
     // The lock was handed over in an earlier tick; since then the caller may have given up, or the module be closing.
@@ -448,6 +465,22 @@ export abstract class LockingStateManager
       throw error;
     }
     return turn;
+  }
+
+  private queue(turn: ManagedTurn, { timeoutMs, startMs, signal }: LockWait): Promise<WaitOutcome> {
+    const { ident } = turn;
+    const { maxWaiters } = this.options;
+    const waiting = this.mutex.waitingFor(ident) + this.waitingOutside(ident);
+    if (waiting >= maxWaiters) throw tooManyWaiters(turn, maxWaiters);
+    const leftMs = timeoutMs - (this.clock.nowMs() - startMs);
+    return this.mutex.wait(ident, turn, { timeoutMs: leftMs, signal });
+  }
+
+  private refused(turn: ManagedTurn, { timeoutMs }: LockWait): StateError {
+    const { maxWaiters } = this.options;
+    return timeoutMs > 0
+      ? tooManyWaiters(turn, maxWaiters)
+      : lockTimeout(turn, timeoutMs, 'held by another process');
   }
 
   private enter(turn: ManagedTurn): void {

@@ -105,8 +105,8 @@ export class MemoryStateManager extends LocalStateManager<MemoryEntry> {
     state.greet();
   }
 
-  protected async secure(): Promise<void> {
-    // The lock of this process is the only one there is.
+  protected async whenSecurable(): Promise<void> {
+    // Never asked: the lock of this process is the only one there is.
   }
 
   protected lockReleased(turn: ManagedTurn, nowMs: number): void {

@@ -1,6 +1,7 @@
 import type { Clock } from '../../internal/clock.js';
 import { Deferred } from '../../internal/deferred.js';
 import type { StateWrites } from '../held-states.js';
+import type { StateError } from '../../state.errors.js';
 import { OpenWork } from './open-work.js';
 import { jointScript } from './joint-script.js';
 import type { RedisArgument, RedisConnection } from './redis-connection.js';
@@ -54,8 +55,6 @@ export interface JointPart extends Omit<Commit, 'id'> {
   readonly isKept: boolean;
 }
 
-/** How long a wait list outlives the last look of whoever stands on it, in milliseconds. */
-const WAIT_LIST_MS = 10_000;
 /** How long a lock lives that was handed over, until its new owner has renewed it, in milliseconds. */
 const HANDED_LEASE_MS = 1_000;
 /** How long a process is told of commits that does not ask to be told again, in milliseconds. */
@@ -66,6 +65,9 @@ const LONGEST_MARK_MS = 60_000;
 /** How long to rest before a lock that could not be given back is given back again, in milliseconds. */
 const RETRY_MS = 250;
 
+type OnVerdict = (verdict: LockVerdict) => void;
+type OnError = (error: StateError) => void;
+
 const VERDICTS: readonly LockVerdict[] = ['lost', 'done', 'done', 'wanted'];
 
 export interface LockCommandsOptions {
@@ -74,7 +76,13 @@ export interface LockCommandsOptions {
   readonly lockExpirationMs: number;
 }
 
-/** What is asked of Redis about locks and states, each in one round trip. @throws {StateStoreUnavailableError} each of them. */
+/**
+ * What is asked of Redis about locks and states, each in one round trip.
+ *
+ * What every turn asks for takes functions, one of which is called, once, in a later tick, and must not throw: a promise at
+ * each step costs more than the rest of it. Everything else returns promises. Each fails with a
+ * {@link StateStoreUnavailableError}.
+ */
 export class LockCommands {
   /** How long a lock lives that was handed over, in milliseconds, until it is renewed. */
   readonly handedLeaseMs: number;
@@ -85,6 +93,7 @@ export class LockCommands {
   /** Those who are leaving, and what ends their rest between two tries. */
   private readonly leaving = new Map<LockOwner, Deferred>();
   private readonly departures = new OpenWork();
+  private words: string | undefined;
   private isStopping = false;
 
   constructor(
@@ -99,14 +108,23 @@ export class LockCommands {
   }
 
   /** The lock and the states when it is the caller's now, else how many milliseconds it still lives. */
-  async acquire(lock: LockOwner, waiting: Waiting): Promise<Grant | number> {
+  acquire(
+    lock: LockOwner,
+    waiting: Waiting,
+    onReply: (reply: Grant | number) => void,
+    onError: OnError,
+  ): void {
+    const { keys } = lock;
     const args = [
+      keys.lock,
+      keys.wait,
+      keys.states,
+      keys.watchers,
       lock.owner,
       this.lockMs,
       this.lockedStatesMs,
       waiting,
       this.keys.channelPrefix,
-      WAIT_LIST_MS,
     ];
     // When nobody waits for the answer any more the lock, or the place on the list, is for somebody else.
     const onLate = (): void => {
@@ -114,26 +132,56 @@ export class LockCommands {
       if (resting === undefined) void this.leave(lock);
       else resting.resolve();
     };
-    const reply = await this.connection.run(ACQUIRE, [...lockKeys(lock), ...args], onLate);
-    if (typeof reply === 'number') return reply;
-    const [owner, watched, ...fields] = reply as [Buffer, number, ...Buffer[]];
-    return { owner: owner.toString('latin1'), isWatched: watched === 1, fields };
+    this.connection.call(ACQUIRE, args, (reply) => onReply(grantOf(reply)), onError, onLate);
   }
 
   /** Writes and keeps the lock. */
-  async commit(lock: LockOwner, { id, writes }: Commit): Promise<LockVerdict> {
+  commit({ keys, owner }: LockOwner, { id, writes }: Commit, onVerdict: OnVerdict, onError: OnError): void {
     const { deleteAll, steps, fields } = writes;
-    const { lockMs, lockedStatesMs, keys } = this;
-    const fixed = [lock.owner, id, deleteAll ? 1 : 0, lockMs, lockedStatesMs, steps, keys.channelPrefix];
-    const args = [...fixed, ...fields];
-    return verdict(await this.connection.run(COMMIT, [...lockKeys(lock), ...args]));
+    const args = [
+      keys.lock,
+      keys.wait,
+      keys.states,
+      keys.watchers,
+      owner,
+      id,
+      deleteAll ? 1 : 0,
+      this.lockMs,
+      this.lockedStatesMs,
+      steps,
+      this.keys.channelPrefix,
+      ...fields,
+    ];
+    this.connection.call(COMMIT, args, (reply) => onVerdict(verdict(reply)), onError);
   }
 
   /** Writes and gives the lock up. */
-  async finish(lock: LockOwner, { id, writes, windowMs }: Commit): Promise<LockVerdict> {
+  finish(
+    { keys, owner }: LockOwner,
+    { id, writes, windowMs }: Commit,
+    onVerdict: OnVerdict,
+    onError: OnError,
+  ): void {
     const { deleteAll, steps, fields } = writes;
-    const args = [lock.owner, id, deleteAll ? 1 : 0, wholeMs(windowMs), ...this.handOver, steps, ...fields];
-    return verdict(await this.connection.run(FINISH, [...lockKeys(lock), ...args]));
+    const args = [
+      keys.lock,
+      keys.wait,
+      keys.states,
+      keys.watchers,
+      owner,
+      id,
+      deleteAll ? 1 : 0,
+      wholeMs(windowMs),
+      this.handOverWords,
+      steps,
+      ...fields,
+    ];
+    this.connection.call(FINISH, args, (reply) => onVerdict(verdict(reply)), onError);
+  }
+
+  /** {@link finish}, for what not every turn asks for. */
+  finished(lock: LockOwner, commit: Commit): Promise<LockVerdict> {
+    return new Promise((resolve, reject) => this.finish(lock, commit, resolve, reject));
   }
 
   /** Whether {@link joint} can be asked for more than one ident. */
@@ -241,10 +289,27 @@ export class LockCommands {
     const { keys, connection, handedLeaseMs, windowMs } = this;
     return [keys.channelPrefix, handedLeaseMs, handedLeaseMs + windowMs, connection.countsReceivers ? 1 : 0];
   }
+
+  /** The same for one argument; the prefix, which may be anything, last. Known once the connection is open. */
+  private get handOverWords(): string {
+    if (this.words === undefined) {
+      const [prefix, ...rest] = this.handOver;
+      this.words = [...rest, prefix].join(' ');
+    }
+    return this.words;
+  }
 }
 
 function lockKeys({ keys }: LockOwner): [string, string, string, string] {
   return [keys.lock, keys.wait, keys.states, keys.watchers];
+}
+
+function grantOf(reply: unknown): Grant | number {
+  if (typeof reply === 'number') return reply;
+  const fields = reply as Buffer[];
+  const owner = fields.pop() as Buffer;
+  const isWatched = (fields.pop() as unknown) === 1;
+  return { owner: owner.toString('latin1'), isWatched, fields };
 }
 
 /** Redis counts whole milliseconds. None at all deletes at once: that is for what is over. */

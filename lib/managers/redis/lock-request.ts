@@ -28,8 +28,7 @@ export interface LockRequestHost {
  */
 export class LockRequest {
   phase: RequestPhase = 'asking';
-  /** Settles with the answer to the first question. */
-  readonly asked: Promise<void>;
+  private readonly asked = new Deferred<boolean>();
   private wasGranted = false;
   private handedEarly: Grant | undefined;
   private granted: Deferred | undefined;
@@ -41,8 +40,12 @@ export class LockRequest {
     private readonly lock: LockOwner,
     private readonly canWait: boolean,
   ) {
-    this.asked = this.ask();
-    this.asked.catch(() => undefined);
+    this.ask();
+  }
+
+  /** Settles with the answer to the first question: false when the lock is not to be had. For who finds it `asking`. */
+  whenAsked(): Promise<boolean> {
+    return this.asked.promise;
   }
 
   /** Settles when the lock has come; for who finds the request `waiting`. */
@@ -69,29 +72,39 @@ export class LockRequest {
     return this.giveBack();
   }
 
-  private async ask(): Promise<void> {
+  private ask(): void {
     const { host, lock, canWait } = this;
     const askedAtMs = host.clock.nowMs();
-    let reply: Grant | number;
-    try {
-      reply = await host.commands.acquire(lock, canWait ? 'first' : 'no');
-    } catch (error) {
-      if (!host.commands.wasNeverSent(error)) void this.giveBack();
-      this.refuse();
-      throw error;
-    }
+    host.commands.acquire(
+      lock,
+      canWait ? 'first' : 'no',
+      (reply) => this.asked.resolve(this.answered(reply, askedAtMs)),
+      (error) => {
+        if (!host.commands.wasNeverSent(error)) void this.giveBack();
+        this.refuse();
+        this.asked.reject(error);
+      },
+    );
+  }
+
+  /** False when the lock is not to be had. */
+  private answered(reply: Grant | number, askedAtMs: number): boolean {
     if (this.phase === 'over') {
       this.giveBackLate(reply);
-    } else if (typeof reply !== 'number') {
-      this.grant(reply, askedAtMs + host.lockExpirationMs);
+      return false;
+    }
+    if (typeof reply !== 'number') {
+      this.grant(reply, askedAtMs + this.host.lockExpirationMs);
     } else if (this.handedEarly !== undefined) {
       this.grantHanded(this.handedEarly, askedAtMs);
-    } else if (canWait) {
+    } else if (this.canWait) {
       this.phase = 'waiting';
       this.retryIn(reply);
     } else {
       this.refuse();
+      return false;
     }
+    return true;
   }
 
   /** Looks again: for messages that were lost, and holders that have died. */
@@ -99,29 +112,28 @@ export class LockRequest {
     const { clock } = this.host;
     // A lock without an end was put there by somebody else.
     const delayMs = lockMs < 0 ? LONGEST_RETRY_MS : Math.min(lockMs + 1, LONGEST_RETRY_MS);
-    const timer = clock.startTimer(() => void this.retry(), delayMs + Math.random() * RETRY_JITTER_MS);
+    const timer = clock.startTimer(() => this.retry(), delayMs + Math.random() * RETRY_JITTER_MS);
     this.stopRetrying = () => timer.cancel();
   }
 
-  private async retry(): Promise<void> {
+  private retry(): void {
     const { host, lock } = this;
     const askedAtMs = host.clock.nowMs();
-    let reply: Grant | number;
-    try {
-      reply = await host.commands.acquire(lock, 'again');
-    } catch (error) {
-      if (this.phase !== 'waiting') return;
-      void this.giveBack();
-      this.refuse();
-      this.granted?.reject(error);
-      return;
-    }
-    if (this.phase === 'waiting') {
-      if (typeof reply === 'number') this.retryIn(reply);
-      else this.grant(reply, askedAtMs + host.lockExpirationMs);
-    } else {
-      this.giveBackLate(reply);
-    }
+    host.commands.acquire(
+      lock,
+      'again',
+      (reply) => {
+        if (this.phase !== 'waiting') this.giveBackLate(reply);
+        else if (typeof reply === 'number') this.retryIn(reply);
+        else this.grant(reply, askedAtMs + host.lockExpirationMs);
+      },
+      (error) => {
+        if (this.phase !== 'waiting') return;
+        void this.giveBack();
+        this.refuse();
+        this.granted?.reject(error);
+      },
+    );
   }
 
   /** Everybody has left while the answer was on its way. */

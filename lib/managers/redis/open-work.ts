@@ -5,9 +5,21 @@ export class OpenWork {
   private count = 0;
   private idle: Deferred | undefined;
 
+  /** Something has begun; {@link end} has to follow. */
+  begin(): void {
+    this.count += 1;
+  }
+
+  readonly end = (): void => {
+    this.count -= 1;
+    if (this.count > 0) return;
+    this.idle?.resolve();
+    this.idle = undefined;
+  };
+
   /** @returns `work`. */
   add<T>(work: Promise<T>): Promise<T> {
-    this.count += 1;
+    this.begin();
     work.then(this.end, this.end);
     return work;
   }
@@ -17,11 +29,4 @@ export class OpenWork {
     // What has ended may have begun something else.
     while (this.count > 0) await (this.idle ??= new Deferred()).promise;
   }
-
-  private readonly end = (): void => {
-    this.count -= 1;
-    if (this.count > 0) return;
-    this.idle?.resolve();
-    this.idle = undefined;
-  };
 }

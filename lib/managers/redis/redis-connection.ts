@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import type { Clock } from '../../internal/clock.js';
 import { DeadlineQueue, type DeadlineNode } from '../../internal/deadline-queue.js';
 import { DeadlineWorker } from '../../internal/deadline-worker.js';
-import { StateManagerClosedError, StateStoreUnavailableError } from '../../state.errors.js';
+import { StateManagerClosedError, StateStoreUnavailableError, type StateError } from '../../state.errors.js';
 import type { RedisClient, RedisStream } from './redis-client.js';
 import { RedisClients } from './redis-clients.js';
 import type { RedisScript } from './redis-scripts.js';
@@ -20,6 +20,9 @@ export interface RedisConnectionOptions {
 /** After this many times `commandTimeout` without any answer a connection of our own is given up for a new one. */
 const SILENT_TIMEOUTS = 3;
 
+/** How many calls go out in one write. The server is at work on the first ones while further ones are made. */
+const CALLS_PER_WRITE = 16;
+
 /** One call of a script, from the caller to its answer. */
 class Call implements DeadlineNode {
   previous: DeadlineNode | undefined = undefined;
@@ -32,8 +35,8 @@ class Call implements DeadlineNode {
   constructor(
     readonly script: RedisScript,
     readonly args: readonly RedisArgument[],
-    readonly resolve: (reply: unknown) => void,
-    readonly reject: (error: unknown) => void,
+    readonly onReply: (reply: unknown) => void,
+    readonly onError: (error: StateError) => void,
     readonly onLate: ((reply: unknown) => void) | undefined,
   ) {}
 }
@@ -41,9 +44,10 @@ class Call implements DeadlineNode {
 /**
  * Runs scripts, and ends each call within `commandTimeout`.
  *
- * Guarantee: a call either resolves with the answer of a script that ran once, or rejects with a
+ * Guarantee: a call either ends with the answer of a script that ran once, or fails with a
  * {@link StateStoreUnavailableError}; no call is sent while the server is known to be silent or away, so an outage makes
- * nothing grow. Recovers by itself, also with an empty script cache. Cost: no timer of its own for any call.
+ * nothing grow. Recovers by itself, also with an empty script cache. Cost: no timer and no promise of its own for any
+ * call, beyond what the client makes.
  */
 export class RedisConnection {
   private readonly logger = new Logger('StateManager');
@@ -59,6 +63,8 @@ export class RedisConnection {
   private isClosed = false;
   /** Where writes wait for the end of the tick. */
   private corked: RedisStream | undefined;
+  /** How many calls wait there. */
+  private corkedCalls = 0;
 
   constructor(private readonly options: RedisConnectionOptions) {
     this.clients = new RedisClients(options, {
@@ -97,13 +103,13 @@ export class RedisConnection {
 
   /**
    * Closes what was opened here. A client of the application stays as it is. For when nothing is under way any more:
-   * what still waits for its answer is rejected.
+   * what still waits for its answer fails.
    */
   async close(): Promise<void> {
     this.isClosed = true;
     for (let call = this.calls.first; call !== undefined; call = this.calls.first) {
       this.end(call);
-      call.reject(new StateManagerClosedError());
+      call.onError(new StateManagerClosedError());
     }
     this.parked = [];
     this.timeouts.stop();
@@ -111,25 +117,34 @@ export class RedisConnection {
   }
 
   /**
-   * Runs `script` with its keys and arguments.
+   * Runs `script` with its keys and arguments. One of the first two functions is called, once, in a later tick, and must
+   * not throw.
    *
+   * @param onError Told of a {@link StateStoreUnavailableError} when there is no answer in time, or one that is an error.
+   * Whether the script has run is unknown then, unless {@link wasNeverSent} says so.
    * @param onLate Told the answer when it comes after the call has timed out: the script did run.
-   * @throws {StateStoreUnavailableError} when there is no answer in time, or one that is an error. Whether the script has
-   * run is unknown then, unless {@link wasNeverSent} says so.
    */
-  run(
+  call(
     script: RedisScript,
     args: readonly RedisArgument[],
+    onReply: (reply: unknown) => void,
+    onError: (error: StateError) => void,
     onLate?: (reply: unknown) => void,
-  ): Promise<unknown> {
-    if (this.isClosed) return Promise.reject(new StateManagerClosedError());
-    return new Promise((resolve, reject) => {
-      const call = new Call(script, args, resolve, reject, onLate);
-      this.calls.push(call, this.options.clock.nowMs() + this.options.commandTimeoutMs);
-      this.timeouts.wakeInTime();
-      if (this.canSend) this.send(call);
-      else this.park(call);
-    });
+  ): void {
+    if (this.isClosed) {
+      queueMicrotask(() => onError(new StateManagerClosedError()));
+      return;
+    }
+    const call = new Call(script, args, onReply, onError, onLate);
+    this.calls.push(call, this.options.clock.nowMs() + this.options.commandTimeoutMs);
+    this.timeouts.wakeInTime();
+    if (this.canSend) this.send(call);
+    else this.park(call);
+  }
+
+  /** {@link call}, for what not every turn asks for. */
+  run(script: RedisScript, args: readonly RedisArgument[]): Promise<unknown> {
+    return new Promise((resolve, reject) => this.call(script, args, resolve, reject));
   }
 
   /** Whether the call that failed with `error` has never left this process. */
@@ -200,12 +215,20 @@ export class RedisConnection {
     );
   }
 
-  /** What is sent within one tick goes out in one write: a system call costs more than many a turn. */
+  /** What is sent within one tick goes out in few writes: a system call costs more than many a turn. */
   private batch({ stream }: RedisClient): void {
-    if (stream === undefined || stream === this.corked) return;
-    this.corked = stream;
-    stream.cork();
-    process.nextTick(this.uncork, stream);
+    if (stream === undefined) return;
+    if (stream !== this.corked) {
+      this.corked = stream;
+      this.corkedCalls = 0;
+      stream.cork();
+      process.nextTick(this.uncork, stream);
+    } else if (this.corkedCalls === CALLS_PER_WRITE) {
+      this.corkedCalls = 0;
+      stream.uncork();
+      stream.cork();
+    }
+    this.corkedCalls += 1;
   }
 
   private readonly uncork = (stream: RedisStream): void => {
@@ -222,10 +245,10 @@ export class RedisConnection {
     }
     this.end(call);
     if (reply === 0 && call.script.isFinal && call.epoch !== this.epoch) {
-      call.reject(new StateStoreUnavailableError('The connection to Redis was lost before it answered.'));
+      call.onError(new StateStoreUnavailableError('The connection to Redis was lost before it answered.'));
       return;
     }
-    call.resolve(reply);
+    call.onReply(reply);
   }
 
   private failed(call: Call, error: unknown, wasSource: boolean): void {
@@ -237,7 +260,7 @@ export class RedisConnection {
       return;
     }
     this.end(call);
-    call.reject(this.unavailable(error));
+    call.onError(this.unavailable(error));
   }
 
   private timeOut(call: Call): void {
@@ -250,7 +273,7 @@ export class RedisConnection {
     while (this.parked[0]?.isOver === true) this.parked.shift();
     const error = this.unavailable(this.clients.lastError);
     if (!wasSent) this.unsent.add(error);
-    call.reject(error);
+    call.onError(error);
   }
 
   /** Sends a command that is no script, if it can be sent now: the client would keep it for later, and many of them. */

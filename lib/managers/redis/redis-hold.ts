@@ -7,6 +7,7 @@ import type { Snapshot } from '../../internal/state-draft.js';
 import { LockExpiredError, type StateError } from '../../state.errors.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
 import { HeldStates, type StatesMade, type StateWrites } from '../held-states.js';
+import type { OpenWork } from './open-work.js';
 import type { IdentKeys } from './redis-keys.js';
 import type { Commit, Grant, JointPart, LockCommands, LockOwner, LockVerdict } from './lock-commands.js';
 import { LockRequest, type LockRequestHost } from './lock-request.js';
@@ -21,7 +22,7 @@ const SLICE_TURNS = 256;
 /** How long to rest before what was acknowledged is stored again, in milliseconds. */
 const RETRY_MS = 20;
 
-/** What a hold needs of its manager. What it is told of losses throws nothing: the next one has to hear of his too. */
+/** What a hold needs of its manager. Nothing that it is told throws: the next one has to hear of his turn too. */
 export interface HoldHost {
   readonly clock: Clock;
   readonly codec: StateCodec;
@@ -53,8 +54,8 @@ export interface HoldHost {
   acknowledgedLost(hold: RedisHold, count: number, begun: BegunStates): void;
   /** Whether it wants to know what such turns began from. */
   readonly tellsOfLost: boolean;
-  /** The call must have its end before the store is closed. */
-  underWay(work: Promise<unknown>): void;
+  /** What must have its end before the store is closed. */
+  readonly underWay: OpenWork;
 }
 
 /** What turns began from: of each state what was there before the first of them. */
@@ -137,7 +138,8 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   /** What the acknowledged turns began from, where somebody wants to know if they are lost. */
   private begun: BegunStates = NOTHING_BEGUN;
   private commits = 0;
-  private releasing: Promise<void> | undefined;
+  private isReleasing = false;
+  private released: Deferred | undefined;
 
   constructor(
     private readonly host: HoldHost,
@@ -175,7 +177,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
 
   /** Settles when a lock that is being given up has been. `undefined` when it is not being given up. Never rejects. */
   whenReleased(): Promise<void> | undefined {
-    return this.releasing;
+    return this.isReleasing ? (this.released ??= new Deferred()).promise : undefined;
   }
 
   /** The states as turns see them; for the phase `held`. */
@@ -394,7 +396,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     if (isKept) return this.verify(turn);
     let verdict: LockVerdict;
     try {
-      verdict = await commands.finish(this, { id: '', writes: NOTHING_WRITTEN, windowMs });
+      verdict = await commands.finished(this, { id: '', writes: NOTHING_WRITTEN, windowMs });
     } catch {
       void commands.leave(this);
       return undefined;
@@ -454,7 +456,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   private goOn(): void {
     if (!this.isLive || this.isCommitting) return;
     if (this.reserved !== undefined) {
-      if (this.uncovered.length > 0) this.host.underWay(this.commit());
+      if (this.uncovered.length > 0) this.commit();
       return;
     }
     if (this.uncovered.length > 1) this.isShared = true;
@@ -475,8 +477,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     this.host.clock.startImmediate(() => {
       this.isSettling = false;
       if (!this.isLive || this.isCommitting || this.reserved !== undefined) return;
-      if (this.isWanted ? this.hasNews : this.uncovered.length > 1 && !this.mustYield)
-        this.host.underWay(this.commit());
+      if (this.isWanted ? this.hasNews : this.uncovered.length > 1 && !this.mustYield) this.commit();
       else if (!this.isWanted) this.finish();
     });
   }
@@ -492,21 +493,31 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     return this.uncovered.length > 0 || (this.isEnding && this.states.isDirty);
   }
 
-  private async commit(): Promise<void> {
+  private commit(): void {
     const { host } = this;
     const batch = this.takeBatch(host.expirationMs);
     if (batch === undefined) return;
     const sentAtMs = host.clock.nowMs();
     this.isCommitting = true;
-    let verdict: LockVerdict;
-    try {
-      verdict = await host.commands.commit(this, batch);
-    } catch (error) {
-      this.isCommitting = false;
-      this.silence(error as StateError, batch);
-      return;
-    }
-    this.isCommitting = false;
+    host.underWay.begin();
+    host.commands.commit(
+      this,
+      batch,
+      (verdict) => {
+        this.isCommitting = false;
+        this.committed(batch, verdict, sentAtMs);
+        host.underWay.end();
+      },
+      (error) => {
+        this.isCommitting = false;
+        this.silence(error, batch);
+        host.underWay.end();
+      },
+    );
+  }
+
+  private committed(batch: Batch, verdict: LockVerdict, sentAtMs: number): void {
+    const { host } = this;
     if (verdict === 'lost') {
       this.lose(batch);
       return;
@@ -523,8 +534,32 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     const batch = this.takeBatch(this.windowMs);
     if (batch === undefined) return;
     this.end();
-    this.releasing = this.sendFinish(batch);
-    this.host.underWay(this.releasing);
+    this.isReleasing = true;
+    const { host } = this;
+    host.underWay.begin();
+    host.commands.finish(
+      this,
+      batch,
+      (verdict) => {
+        if (verdict === 'lost') {
+          this.lose(batch);
+        } else {
+          this.succeed(batch.turns);
+          host.released(this, batch.windowMs, verdict === 'wanted');
+        }
+        this.finished();
+      },
+      (error) => {
+        this.silence(error, batch);
+        this.finished();
+      },
+    );
+  }
+
+  private finished(): void {
+    this.isReleasing = false;
+    this.released?.resolve();
+    this.host.underWay.end();
   }
 
   /** How long the states live when the lock is given up now. */
@@ -532,20 +567,6 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     const { clock, expirationMs, leaseHoldMs } = this.host;
     const idleMs = leaseHoldMs === 0 || this.turns === 0 ? 0 : clock.nowMs() - this.usedAtMs;
     return Math.max(0, expirationMs - idleMs);
-  }
-
-  private async sendFinish(batch: Batch): Promise<void> {
-    try {
-      const verdict = await this.host.commands.finish(this, batch);
-      if (verdict === 'lost') {
-        this.lose(batch);
-      } else {
-        this.succeed(batch.turns);
-        this.host.released(this, batch.windowMs, verdict === 'wanted');
-      }
-    } catch (error) {
-      this.silence(error as StateError, batch);
-    }
   }
 
   /** What the next commit brings; `undefined` when it cannot be written, and the hold has ended with that. */
@@ -600,7 +621,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   private silence(error: StateError, batch: Batch): void {
     this.break(error, batch.turns);
     if (batch.acknowledged === 0) void this.host.commands.leave(this);
-    else this.host.underWay(this.store(batch));
+    else void this.host.underWay.add(this.store(batch));
   }
 
   private break(error: StateError, turns: readonly Uncovered[]): void {
@@ -615,7 +636,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     const { clock, commands } = this.host;
     while (clock.nowMs() < this.leaseUntilMs) {
       try {
-        if ((await commands.finish(this, batch)) !== 'lost') return;
+        if ((await commands.finished(this, batch)) !== 'lost') return;
         break;
       } catch {
         await new Promise<void>((resolve) => clock.startTimer(resolve, RETRY_MS));

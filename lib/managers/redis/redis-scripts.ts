@@ -75,28 +75,31 @@ end`;
 
 /**
  * Writes what a commit brings and tells the processes that watch, or returns because the lock is not held. `FIXED` is the
- * number of fixed arguments; `STEPS` and `PREFIX` are the numbers of those that say what watchers are told, and how the
- * names of the channels begin.
+ * number of fixed arguments, `STEPS` that of the one that says what watchers are told, and `PREFIX` says how the names of
+ * the channels begin. Makes the local `isAlone`: nobody waits, and nobody watches, which costs one look for both.
  */
 const WRITE = `
-${TELL}
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   if ARGV[2] ~= '' and redis.call('HGET', KEYS[3], '${RECEIPT}') == ARGV[2] then return 2 end
   return 0
 end
+local isAlone = redis.call('EXISTS', KEYS[2], KEYS[4]) == 0
 if ARGV[3] == '1' or #ARGV > FIXED then
-  local watching = redis.call('ZRANGE', KEYS[4], 0, -1)
+  local watching = isAlone and {} or redis.call('ZRANGE', KEYS[4], 0, -1)
   local before = #watching > 0 and redis.call('HGET', KEYS[3], '${RECEIPT}') or ''
   if ARGV[3] == '1' then redis.call('DEL', KEYS[3]) end
   if #ARGV > FIXED then redis.call('HSET', KEYS[3], '${RECEIPT}', ARGV[2], unpack(ARGV, FIXED + 1)) end
-  tell(watching, KEYS[1], before, ARGV[2], ARGV[3], ARGV[STEPS], ARGV[PREFIX], FIXED + 1, #ARGV)
+  if #watching > 0 then
+    ${TELL}
+    tell(watching, KEYS[1], before, ARGV[2], ARGV[3], ARGV[STEPS], PREFIX, FIXED + 1, #ARGV)
+  end
 end
 `;
 
-function write(fixed: number, steps: number, prefix: number): string {
+function write(fixed: number, steps: number, prefix: string): string {
   return WRITE.replaceAll('FIXED', String(fixed))
     .replaceAll('STEPS', String(steps))
-    .replaceAll('PREFIX', String(prefix));
+    .replaceAll('PREFIX', () => prefix);
 }
 
 const WRITE_ARGS = `
@@ -104,13 +107,14 @@ const WRITE_ARGS = `
 -- ARGV[2] commit id, unique for what is written; empty when nothing is
 -- ARGV[3] 1: delete all states first`;
 
-/**
- * Takes the lock and loads the states, in one round trip.
- */
+/** How long a wait list outlives the last look of whoever stands on it, in milliseconds. */
+const WAIT_LIST_MS = 10_000;
+
+/** Takes the lock and loads the states, in one round trip. */
 export const ACQUIRE = script(
   'acquire',
   4,
-  6,
+  5,
   `-- Takes the lock of an ident if it is free, or has been handed to the caller, and loads its states.
 -- Otherwise puts the caller on the wait list, once, and tells the process that holds the lock.
 -- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states  KEYS[4] watchers
@@ -119,18 +123,18 @@ export const ACQUIRE = script(
 -- ARGV[3] ms the states live at least
 -- ARGV[4] how the caller waits: no (not at all), first (asks for the first time), again
 -- ARGV[5] prefix of the channels
--- ARGV[6] ms the wait list lives
--- Returns the owner that the lock has, 1 if somebody watches the ident, and the fields and values of the states when it is
+-- Returns the fields and values of the states, 1 if somebody watches the ident, and the owner that the lock has when it is
 -- the caller's, else the ms it still lives for its owner.
-${BASE}local owner, mode = ARGV[1], ARGV[4]
+local owner, mode = ARGV[1], ARGV[4]
 local holder = not redis.call('SET', KEYS[1], owner, 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1])
-if not holder or base(holder) == owner then
+if not holder or string.match(holder, '^[^/]+') == owner then
   if holder then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
   if mode == 'again' then redis.call('ZREM', KEYS[2], owner) end
   local fields = redis.call('HGETALL', KEYS[3])
-  if #fields > 0 then redis.call('PEXPIRE', KEYS[3], ARGV[3]) end
-  table.insert(fields, 1, redis.call('EXISTS', KEYS[4]))
-  table.insert(fields, 1, holder or owner)
+  local count = #fields
+  if count > 0 then redis.call('PEXPIRE', KEYS[3], ARGV[3]) end
+  fields[count + 1] = redis.call('EXISTS', KEYS[4])
+  fields[count + 2] = holder or owner
   return fields
 end
 if mode ~= 'no' then
@@ -138,7 +142,7 @@ if mode ~= 'no' then
     local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
     redis.call('ZADD', KEYS[2], (last or 0) + 1, owner)
   end
-  redis.call('PEXPIRE', KEYS[2], ARGV[6])
+  redis.call('PEXPIRE', KEYS[2], ${WAIT_LIST_MS})
   redis.call('PUBLISH', ARGV[5] .. string.match(holder, '^[^:]+'), 'wanted ' .. string.match(KEYS[1], '{(%x+)}:lock$') .. ' ' .. holder)
 end
 return redis.call('PTTL', KEYS[1])
@@ -158,34 +162,40 @@ export const COMMIT = script(
 -- ARGV[7] prefix of the channels
 -- ARGV[8], ARGV[9] … field and value of each state to write
 -- Returns 0: the lock is lost and nothing is written; 1: done; 2: done by an earlier call; 3: done, and somebody waits.
-${write(7, 6, 7)}
+${write(7, 6, 'ARGV[7]')}
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('PEXPIRE', KEYS[3], ARGV[5])
-return redis.call('EXISTS', KEYS[2]) == 1 and 3 or 1
+return not isAlone and redis.call('EXISTS', KEYS[2]) == 1 and 3 or 1
 `,
   true,
 );
+
+/** What stands in one argument, which is looked into only where the lock is handed over. */
+const HAND_OVER_WORDS = `string.match(ARGV[5], '^(%d+) (%d+) (%d) (.*)$')`;
 
 /** Commits and gives up the lock, in one round trip. */
 export const FINISH = script(
   'finish',
   4,
-  9,
+  6,
   `-- Writes states, restarts their window and gives up the lock, if it is still the caller's.
 -- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states  KEYS[4] watchers${WRITE_ARGS}
 -- ARGV[4] ms the states live from now on
--- ARGV[5] prefix of the channels
--- ARGV[6] ms the lock lives that is handed over, until its new owner has renewed it
--- ARGV[7] ms the states live at least when it is
--- ARGV[8] 1: PUBLISH counts all receivers
--- ARGV[9] what watchers are told; empty: the fields and values
--- ARGV[10], ARGV[11] … field and value of each state to write
+-- ARGV[5] four words: ms the lock lives that is handed over, until its new owner has renewed it; ms the states live at
+-- least when it is; 1: PUBLISH counts all receivers; prefix of the channels
+-- ARGV[6] what watchers are told; empty: the fields and values
+-- ARGV[7], ARGV[8] … field and value of each state to write
 -- Returns 0: the lock is lost and nothing is written; 1: done; 2: done by an earlier call; 3: done, and somebody else has
 -- the lock now.
-${write(9, 9, 5)}
+${write(6, 6, `select(4, ${HAND_OVER_WORDS})`)}
 redis.call('PEXPIRE', KEYS[3], ARGV[4])
+if isAlone then
+  redis.call('DEL', KEYS[1])
+  return 1
+end
 ${BASE}local lock, wait, states, watchers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local prefix, leaseMs, statesMs, countsReceivers = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
+local leaseMs, statesMs, counts, prefix = ${HAND_OVER_WORDS}
+local countsReceivers = counts == '1'
 ${HAND_OVER}`,
   true,
 );

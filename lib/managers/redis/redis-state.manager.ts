@@ -8,15 +8,10 @@ import { hashIdent } from '../../internal/ident.js';
 import { StateCodec } from '../../internal/state-codec.js';
 import type { StateDefinition } from '../../internal/state-definition.js';
 import { freshSnapshot, readable, type Snapshot } from '../../internal/state-draft.js';
-import {
-  LockExpiredError,
-  StateManagerClosedError,
-  StateStoreUnavailableError,
-  type StateError,
-} from '../../state.errors.js';
+import { LockExpiredError, StateManagerClosedError, type StateError } from '../../state.errors.js';
 import type { ResolvedStateOptions } from '../../state.options.js';
 import type { StateToken } from '../../state.token.js';
-import { lockTimeout, tooManyWaiters } from '../lock-errors.js';
+import { lockTimeout } from '../lock-errors.js';
 import { LockingStateManager, type LockWait } from '../locking-state.manager.js';
 import type { ManagedTurn, PreparedTurn, TurnChanges } from '../managed-turn.js';
 import type { StateStats } from '../state.manager.js';
@@ -65,6 +60,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   readonly expirationMs: number;
   readonly lockExpirationMs: number;
   readonly leaseHoldMs: number;
+  readonly underWay = new OpenWork();
 
   private readonly instance = randomBytes(INSTANCE_BYTES).toString('base64url');
   private readonly keys: RedisKeys;
@@ -78,7 +74,6 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private readonly leaseEnder: DeadlineWorker<LeaseHold>;
   private readonly expirations: ExpirationWatch;
   private readonly watched: RedisWatches;
-  private readonly working = new OpenWork();
   private readonly reported = new Set<string>();
 
   constructor(
@@ -168,7 +163,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     }
     const shares = turns.map(({ turn, changes }) => ({ hold: holdOf(turn), turn, changes }));
     const storing = new JointCommit(this, shares).store();
-    this.underWay(storing.catch(() => undefined));
+    void this.underWay.add(storing.catch(() => undefined));
     return storing;
   }
 
@@ -189,7 +184,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   /** @internal */
   held(hold: RedisHold): void {
     this.watchOver(hold);
-    if (hold.held.isEmpty) this.expirations.foundNothing(hold.ident);
+    if (hold.held.isEmpty) say(() => this.expirations.foundNothing(hold.ident));
     if (this.leaseHoldMs === 0) return;
     const lease = new LeaseHold(hold);
     this.leaseHolds.set(hold, lease);
@@ -210,14 +205,20 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   /** @internal */
   released({ ident, held }: RedisHold, windowMs: number, isHanded: boolean): void {
     if (held.isEmpty) return;
-    this.touch(ident, held.names, (name) => held.record(name) as Buffer);
-    if (isHanded) this.expirations.yield(ident);
-    // It was over while the lock was kept between turns.
-    if (windowMs <= 0) this.expirations.expire(ident);
+    say(() => {
+      this.touch(ident, held.names, (name) => held.record(name) as Buffer);
+      if (isHanded) this.expirations.yield(ident);
+      // It was over while the lock was kept between turns.
+      if (windowMs <= 0) this.expirations.expire(ident);
+    });
   }
 
   /** @internal */
-  committed({ ident }: RedisHold, { created, deleted, changed, gone }: StatesMade): void {
+  committed(hold: RedisHold, made: StatesMade): void {
+    if (made.deleted.length + made.created.length > 0) say(() => this.sayCommitted(hold, made));
+  }
+
+  private sayCommitted({ ident }: RedisHold, { created, deleted, changed, gone }: StatesMade): void {
     if (deleted.length > 0) {
       this.expirations.forget(ident);
       for (const name of deleted)
@@ -262,11 +263,6 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     });
   }
 
-  /** @internal */
-  underWay(work: Promise<unknown>): void {
-    void this.working.add(work);
-  }
-
   protected async openStore(): Promise<void> {
     await this.connection.open(this.keys.channelOf(this.instance), (message) => this.wake(message));
     this.renewer.start();
@@ -276,7 +272,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   protected async closeStore(): Promise<void> {
     this.commands.stop();
     for (const hold of this.holds.all) hold.endLease();
-    await this.working.whenDone();
+    await this.underWay.whenDone();
     await this.commands.whenAllLeft();
     this.renewer.stop();
     this.leaseEnder.stop();
@@ -301,31 +297,13 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     return this.holds.of(turn.ident)?.tryEnter(turn) === true;
   }
 
-  protected async secure(turn: ManagedTurn, wait: LockWait): Promise<void> {
+  protected whenSecurable(turn: ManagedTurn, wait: LockWait): Promise<unknown> {
     const { ident } = turn;
-    const canWait = wait.timeoutMs > 0 && this.options.maxWaiters > 0;
-    try {
-      for (;;) {
-        // Whoever comes to wait when all who waited have been sent away would wait for the end of the drain.
-        if (this.lifecycle !== 'open') throw new StateManagerClosedError();
-        const hold = this.holds.of(ident) ?? this.openHold(ident, canWait);
-        const { request } = hold;
-        if (request.phase === 'asking') {
-          await request.asked;
-          if (hold.phase === 'ended') throw this.refused(turn, wait);
-        } else if (request.phase === 'waiting') {
-          await this.whenGranted(request, turn, wait);
-        } else if (hold.tryEnter(turn)) {
-          return;
-        } else if (hold.phase === 'held') {
-          await hold.whenGone();
-        }
-      }
-    } catch (error) {
-      // The store answers nobody: those who queue behind would only wait for the same, one after the other.
-      if (error instanceof StateStoreUnavailableError) this.mutex.failWaiters(ident, error);
-      throw error;
-    }
+    const hold =
+      this.holds.of(ident) ?? this.openHold(ident, wait.timeoutMs > 0 && this.options.maxWaiters > 0);
+    const { request } = hold;
+    if (request.phase === 'asking') return request.whenAsked();
+    return request.phase === 'waiting' ? this.whenGranted(request, turn, wait) : hold.whenGone();
   }
 
   protected override waitingOutside(ident: string): number {
@@ -375,13 +353,6 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
       signal?.addEventListener('abort', abort, { once: true });
       request.whenGranted().finally(stop).then(resolve, reject);
     });
-  }
-
-  private refused(turn: ManagedTurn, { timeoutMs }: LockWait): StateError {
-    const { maxWaiters } = this.options;
-    return timeoutMs > 0
-      ? tooManyWaiters(turn, maxWaiters)
-      : lockTimeout(turn, timeoutMs, 'held by another process');
   }
 
   private wake(message: Buffer): void {
