@@ -181,7 +181,13 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
 
   /** The states it has used, also after it. */
   get usedStates(): readonly StateDraft[] {
-    return this.deleted === undefined ? this.drafts : [...this.deleted, ...this.drafts];
+    const own = this.deleted === undefined ? this.drafts : [...this.deleted, ...this.drafts];
+    return this.successor === undefined ? own : [...own, ...this.successor.usedStates];
+  }
+
+  /** Everything of it has been moved on. */
+  get isVacated(): boolean {
+    return this.successor !== undefined && this.drafts.length === 0;
   }
 
   /** Whether it has a draft of that state already. */

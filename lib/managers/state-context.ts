@@ -60,8 +60,7 @@ function* layers(): Generator<Layer> {
     if (turn === undefined) continue;
     // What has been moved on has nothing left that could be meant.
     const turns = [turn, ...(turn.companions ?? [])].filter(
-      ({ isRunning, successor, usedStates }) =>
-        isRunning && (successor === undefined || usedStates.length > 0),
+      ({ isRunning, isVacated }) => isRunning && !isVacated,
     );
     if (turns.length > 0) yield { turns, main: turns.length === 1 ? turns[0] : heirOf(own) };
   }

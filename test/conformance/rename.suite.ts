@@ -167,6 +167,28 @@ export function renameSuite(harness: ConformanceHarness): void {
       expect(await manager.count()).toBe(1);
     });
 
+    it('S8: when a lock is lost after it, in the same turn, the hook hears what the turn began from', async () => {
+      const { manager, token, heir } = await openCounted({ maxHold: 1_000 });
+      const lost: unknown[] = [];
+      (manager as OpenManager & LockingStateManager).addHook({
+        cls: CounterState,
+        reason: 'lock-lost',
+        name: 'Hooks.method',
+        call: (state, event) => lost.push([(state as CounterState).count, event.token.ident]),
+      });
+      const call = manager.modifyState(token, async (counter) => {
+        counter.count = 50;
+        await manager.renameState(token.ident, heir.ident);
+        await harness.advance(2_000);
+      });
+      expect(await failureOf(call)).toBeInstanceOf(LockExpiredError);
+      await harness.advance(20);
+
+      expect(lost[0]).toStrictEqual([7, token.ident]);
+      expect([await countOf(manager, token), await countOf(manager, heir)]).toStrictEqual([7, 0]);
+      await expectIdle(manager);
+    });
+
     it('S4, S6: the window of the moved states begins anew, and nothing is left when it is over', async () => {
       const { manager, token, heir } = await openCounted({ expiration: 2_000 });
       await harness.advance(1_200);

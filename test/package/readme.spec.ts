@@ -97,7 +97,7 @@ describe('the README', () => {
       else if (typeof value === 'number') expect(value).toBe(parseDurationMs(text));
       else expect(value).toBe(text);
     }
-    expect(rows.length).toBe(20);
+    expect(rows.length).toBe(24);
   });
 
   it('links to places that exist', () => {
