@@ -27,7 +27,7 @@ const KEYS = {
   ],
   memory: ['maxStates'],
   redis: ['url', 'client', 'keyPrefix', 'leaseHold', 'commandTimeout'],
-  disk: ['path'],
+  disk: ['path', 'flushInterval'],
   token: ['cookie', 'header', 'onMissing', 'secret', 'sameSite', 'secure', 'path', 'domain', 'resolver'],
 } as const;
 
@@ -92,6 +92,7 @@ export function resolveStateOptions(
     disk: {
       path:
         reader.value('disk.path', ['STATE_DISK_PATH'], '.state', parseText, 'a text that is not empty') ?? '',
+      flushIntervalMs: reader.duration('disk.flushInterval', 'STATE_DISK_FLUSH_INTERVAL', 0, 'zero allowed'),
     },
     token: resolveTokenOptions(reader),
   };

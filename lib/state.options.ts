@@ -57,8 +57,16 @@ export interface RedisStateOptions {
 
 /** Settings of the disk manager. */
 export interface DiskStateOptions {
-  /** The folder of the store. Environment: `STATE_DISK_PATH`. @default '.state' */
+  /** The folder of the store, for one process at a time. Environment: `STATE_DISK_PATH`. @default '.state' */
   path?: string;
+  /**
+   * How long commits may wait to be written together; 0 acknowledges a turn when it is on the disk. Turns are then
+   * acknowledged before they are written: a crash loses at most this much of them. Environment:
+   * `STATE_DISK_FLUSH_INTERVAL`.
+   *
+   * @default 0
+   */
+  flushInterval?: Duration;
 }
 
 /** Where the ident of a client comes from. */
@@ -152,7 +160,7 @@ export interface ResolvedStateOptions {
     readonly leaseHoldMs: number;
     readonly commandTimeoutMs: number;
   };
-  readonly disk: { readonly path: string };
+  readonly disk: { readonly path: string; readonly flushIntervalMs: number };
   readonly token: {
     readonly cookie: string;
     readonly header: string;

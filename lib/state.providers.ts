@@ -11,7 +11,6 @@ import { StateInterceptor } from './injection/state.interceptor.js';
 import { MemoryStateManager } from './managers/memory/memory-state.manager.js';
 import { StateManager } from './managers/state.manager.js';
 import { STATE_OPTIONS } from './state.constants.js';
-import { InvalidStateManagerModeError } from './state.errors.js';
 import { STATE_MODULE_OPTIONS } from './state.module-definition.js';
 import type { ResolvedStateOptions, StateModuleOptions } from './state.options.js';
 import { resolveStateOptions } from './state.options.resolve.js';
@@ -30,18 +29,16 @@ const managerProvider: FactoryProvider<StateManager> = {
   provide: StateManager,
   inject: [STATE_OPTIONS, ModuleRef],
   useFactory: async (options: ResolvedStateOptions, moduleRef: ModuleRef): Promise<StateManager> => {
-    if (options.mode === 'memory') {
-      let schedulers: SchedulerRegistry | undefined;
-      return new MemoryStateManager(options, () => (schedulers ??= schedulerRegistryOf(moduleRef)));
-    }
     if (options.mode === 'redis') {
       // Loaded where it is used: an application that keeps its states in memory pays nothing for it.
       const { RedisStateManager } = await import('./managers/redis/redis-state.manager.js');
       return new RedisStateManager(options);
     }
-    throw new InvalidStateManagerModeError([
-      `mode: the ${options.mode} manager is not part of this version. Set \`mode\` (STATE_MANAGER_MODE) to memory.`,
-    ]);
+    let registry: SchedulerRegistry | undefined;
+    const schedulers = (): SchedulerRegistry => (registry ??= schedulerRegistryOf(moduleRef));
+    if (options.mode === 'memory') return new MemoryStateManager(options, schedulers);
+    const { DiskStateManager } = await import('./managers/disk/disk-state.manager.js');
+    return new DiskStateManager(options, schedulers);
   },
 };
 

@@ -3,6 +3,7 @@ import type { StateDefinition } from '../internal/state-definition.js';
 import type { Snapshot } from '../internal/state-draft.js';
 import type { TurnChanges } from './managed-turn.js';
 import type { FinishedDraft } from './turn-result.js';
+import type { StoredState } from './watch/watched-state.js';
 
 /** What a field of the hash starts with that is kept aside, or no state at all. No state name can start so. */
 const ASIDE = '~';
@@ -18,6 +19,8 @@ export interface StatesMade {
   readonly gone: HeldStates | undefined;
   /** The ident that has the removed states now. */
   readonly movedTo: string | undefined;
+  /** Names of states that were those of another ident so far. */
+  readonly moved: readonly string[];
 }
 
 /** What a script is to write. */
@@ -135,16 +138,38 @@ export class HeldStates {
     }
   }
 
+  /** {@link read}, with how many commits have made the state. */
+  stored(
+    definition: StateDefinition,
+    onUnreadable: (record: Buffer, error: unknown) => void,
+  ): StoredState | undefined {
+    const snapshot = this.read(definition, onUnreadable);
+    if (snapshot === undefined) return undefined;
+    return { snapshot, version: this.states.get(definition.name)?.commits ?? 0 };
+  }
+
+  /** @throws {StateSerializationError} when what a turn has changed cannot be stored. */
+  check({ changed }: TurnChanges): void {
+    for (const { draft, snapshot } of changed)
+      if (snapshot.deep) this.codec.check(draft.definition, snapshot);
+  }
+
+  /** What is there is to be written once more, as nobody knows what became of it. */
+  rewrite(): void {
+    this.isDeleted = true;
+    for (const name of this.states.keys()) this.unwritten.set(name, '');
+  }
+
   /**
    * Takes over what a turn has committed, and writes down what it has done if somebody watches. `moved` are the states of
    * another ident that are those of this one from now on.
    *
    * @throws {StateSerializationError} when it cannot be stored; nothing is taken over then.
    */
-  apply({ deleteAll, changed, to }: TurnChanges, isWatched: boolean, moved?: HeldStates): StatesMade {
+  apply(changes: TurnChanges, isWatched: boolean, moved?: HeldStates): StatesMade {
+    const { deleteAll, changed, to } = changes;
     // Whoever is nested too deeply has to learn of it alone, before others share a commit with him.
-    for (const { draft, snapshot } of changed)
-      if (snapshot.deep) this.codec.check(draft.definition, snapshot);
+    this.check(changes);
     const deleted = deleteAll ? this.names : [];
     let gone: HeldStates | undefined;
     if (deleted.length > 0) {
@@ -178,7 +203,7 @@ export class HeldStates {
     else if (!isWatched && deleted.length + changed.length > 0) this.steps = undefined;
     else if (deleted.length + steps.length > 0)
       this.steps?.push({ isDeleted: deleted.length > 0, states: steps });
-    return { created, deleted, changed, gone, movedTo: to?.ident };
+    return { created, deleted, changed, gone, movedTo: to?.ident, moved: moved?.names ?? [] };
   }
 
   /** What the server has to write to be up to date, taken as written. */

@@ -309,8 +309,11 @@ export abstract class LockingStateManager
 
   protected emit(type: StateEventType, ident: string, states: readonly string[]): void {
     // The hash costs more than a turn: nobody pays for it unless somebody listens.
-    if (!this.events.observed) return;
-    this.say({ type, identHash: hashIdent(ident), states });
+    if (this.events.observed) this.say({ type, identHash: hashIdent(ident), states });
+  }
+
+  protected emitOf(type: StateEventType, identHash: string, states: readonly string[]): void {
+    this.say({ type, identHash, states });
   }
 
   /** Says that the states of `ident` are those of `newIdent` from now on. */

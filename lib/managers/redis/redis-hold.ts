@@ -670,6 +670,7 @@ const NOTHING_MADE: StatesMade = {
   changed: [],
   gone: undefined,
   movedTo: undefined,
+  moved: [],
 };
 const NOTHING_WRITTEN: StateWrites = { deleteAll: false, steps: '', fields: [] };
 

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import type { Immutable } from 'immer';
 import { SystemClock, type Clock } from '../../internal/clock.js';
@@ -15,6 +15,7 @@ import { lockTimeout } from '../lock-errors.js';
 import { LockingStateManager, type LockWait } from '../locking-state.manager.js';
 import type { ManagedTurn, PreparedTurn, TurnChanges } from '../managed-turn.js';
 import type { StateStats } from '../state.manager.js';
+import { UnreadableRecords } from '../unreadable-records.js';
 import type { WatchedState } from '../watch/watched-state.js';
 import { ExpirationWatch, type KeptRecords } from './expiration-watch.js';
 import type { HeldStates, StatesMade } from '../held-states.js';
@@ -35,8 +36,6 @@ const INSTANCE_BYTES = 16;
 const LONGEST_LOOK_MS = 1_000;
 /** Looks in the life of a lock: it is renewed in time even if one of them comes late. */
 const LOOKS = 3;
-/** How many unreadable records are remembered as said; the memory of them starts anew beyond that. */
-const MAX_REPORTED = 1_000;
 
 /** The time for which a lock is kept between turns. */
 class LeaseHold implements DeadlineNode {
@@ -74,7 +73,10 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private readonly leaseEnder: DeadlineWorker<LeaseHold>;
   private readonly expirations: ExpirationWatch;
   private readonly watched: RedisWatches;
-  private readonly reported = new Set<string>();
+  private readonly unreadable = new UnreadableRecords((message, ident, name) => {
+    this.logger.warn(message);
+    this.emit('unreadable', ident, [name]);
+  });
 
   constructor(
     options: ResolvedStateOptions,
@@ -107,7 +109,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
       expirationMs,
       flush: (ident) => this.holds.of(ident)?.flush(),
       onUnreadable: ({ ident, state }, record, error) =>
-        this.reportUnreadable(ident, state.definition, record, error),
+        this.unreadable.found(ident, state.definition, record, error),
     });
     this.expirations = new ExpirationWatch({
       clock,
@@ -126,7 +128,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     const snapshot =
       known === undefined
         ? await this.readStored(ident, definition)
-        : known.read(definition, (record, error) => this.reportUnreadable(ident, definition, record, error));
+        : known.read(definition, (record, error) => this.unreadable.found(ident, definition, record, error));
     if (snapshot === undefined) return freshSnapshot(definition).value as Immutable<T>;
     return readable(snapshot, definition.name) as Immutable<T>;
   }
@@ -144,7 +146,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined {
     return holdOf(turn).held.read(definition, (record, error) =>
-      this.reportUnreadable(turn.ident, definition, record, error),
+      this.unreadable.found(turn.ident, definition, record, error),
     );
   }
 
@@ -235,7 +237,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private sayDeleted(ident: string, names: readonly string[], gone: HeldStates | undefined): void {
     for (const name of names)
       this.hooks.announce('deleted', name, ident, (definition) =>
-        gone?.read(definition, (record, error) => this.reportUnreadable(ident, definition, record, error)),
+        gone?.read(definition, (record, error) => this.unreadable.found(ident, definition, record, error)),
       );
     this.emit('deleted', ident, names);
   }
@@ -423,27 +425,9 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     try {
       return this.codec.decode(definition, record);
     } catch (error) {
-      this.reportUnreadable(ident, definition, record, error);
+      this.unreadable.found(ident, definition, record, error);
       return undefined;
     }
-  }
-
-  private reportUnreadable(
-    ident: string,
-    { name, version }: StateDefinition,
-    record: Uint8Array,
-    error: unknown,
-  ): void {
-    const content = createHash('sha256').update(record).digest('base64');
-    const key = `${hashIdent(ident)}/${name}/${version}/${content}`;
-    if (this.reported.has(key)) return;
-    if (this.reported.size >= MAX_REPORTED) this.reported.clear();
-    this.reported.add(key);
-    this.logger.warn(
-      `The stored ${name} of ident #${hashIdent(ident)} cannot be read, it starts afresh: ` +
-        (error instanceof Error ? error.message : String(error)),
-    );
-    this.emit('unreadable', ident, [name]);
   }
 }
 

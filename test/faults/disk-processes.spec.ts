@@ -1,0 +1,115 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, it } from '@jest/globals';
+import { StateStoreUnavailableError, type StateModuleOptions } from 'nestjs-state';
+import { failureOf } from '../conformance/harness.js';
+import { DiskFolder } from '../support/disk-folder.js';
+import { checkLedger } from '../support/ledger.js';
+import { openDiskManager } from '../support/manager-disk.js';
+import { RedisWorker as Worker, type TurnRecord } from '../support/redis-worker.js';
+
+const IDENTS = Array.from({ length: 12 }, (_, number) => `killed-${number}`);
+const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6;
+
+function onDisk({ path }: DiskFolder, disk: StateModuleOptions['disk'] = {}): StateModuleOptions {
+  return { mode: 'disk', disk: { path, ...disk } };
+}
+
+describe('Processes on a disk', () => {
+  it('that are killed lose no turn that was acknowledged, however often that happens', async () => {
+    await using folder = await DiskFolder.create();
+    const records: TurnRecord[] = [];
+    for (let round = 0; round < 4; round += 1) {
+      await using worker = await Worker.start(`round-${round}`, onDisk(folder));
+      const running = worker.run({ tasks: 24, idents: IDENTS }).catch(() => undefined);
+      await delay(300 + Math.random() * 300);
+      await worker.kill();
+      await running;
+      records.push(...worker.records);
+    }
+    await using reader = await Worker.start('reader', onDisk(folder));
+    let acknowledged = 0;
+    for (const ident of IDENTS) {
+      const account = checkLedger(ident, await reader.read(ident), records);
+      acknowledged += account.acknowledged;
+      // What was on its way when its process died may be stored, and nothing else.
+      expect(account.stored).toBeGreaterThanOrEqual(account.acknowledged);
+    }
+    expect(acknowledged).toBeGreaterThan(200);
+  });
+
+  it('with flushInterval lose at most that much when they are killed, and the last of it', async () => {
+    await using folder = await DiskFolder.create();
+    const flushIntervalMs = 250;
+    const worker = await Worker.start('lazy', onDisk(folder, { flushInterval: flushIntervalMs }));
+    const running = worker.run({ tasks: 4, idents: IDENTS, restMs: 2 }).catch(() => undefined);
+    await delay(2_500);
+    const killedAtMs = nowMs();
+    await worker.kill();
+    await running;
+    await using reader = await Worker.start('reader', onDisk(folder));
+    const stored = new Set<string>();
+    for (const ident of IDENTS) {
+      const { count, entries } = await reader.read(ident);
+      expect(entries).toHaveLength(count);
+      for (const id of entries) stored.add(id);
+      const acknowledged = worker.records.filter(
+        (record) => record.ident === ident && record.outcome === 'stored',
+      );
+      const lost = acknowledged.filter(({ id }) => !stored.has(id));
+      // In the order in which they were made nothing is missing in the middle.
+      for (const { value } of lost) expect(value).toBeGreaterThan(count);
+    }
+    const acknowledged = worker.records.filter(({ outcome }) => outcome === 'stored');
+    const lost = acknowledged.filter(({ id }) => !stored.has(id));
+    expect(acknowledged.length).toBeGreaterThan(lost.length);
+    // The write itself takes its time, on a machine that has other things to do.
+    for (const { endMs } of lost) expect(killedAtMs - endMs).toBeLessThan(flushIntervalMs + 750);
+  });
+
+  it('with flushInterval lose nothing at an orderly end', async () => {
+    await using folder = await DiskFolder.create();
+    const worker = await Worker.start('lazy', onDisk(folder, { flushInterval: '1h' }));
+    await worker.run({ tasks: 8, idents: IDENTS, turns: 50 });
+    await worker.close();
+    await using reader = await Worker.start('reader', onDisk(folder));
+    let stored = 0;
+    for (const ident of IDENTS) stored += checkLedger(ident, await reader.read(ident), worker.records).stored;
+    expect(stored).toBe(400);
+  });
+
+  it('are the only ones: a second one is refused while the first is there, stopped or not, and no longer', async () => {
+    await using folder = await DiskFolder.create();
+    await using first = await Worker.start('first', onDisk(folder));
+    const refusal = await failureOf(openDiskManager(folder.path));
+    expect(refusal).toBeInstanceOf(StateStoreUnavailableError);
+    expect((refusal as Error).message).toMatch(/Another process uses the states in .*disk\.path.*Redis/s);
+    await expect(Worker.start('second', onDisk(folder))).rejects.toThrow(/Another process uses the states/);
+
+    first.pause();
+    await expect(openDiskManager(folder.path)).rejects.toThrow(/Another process uses the states/);
+    first.resume();
+    await first.run({ tasks: 1, idents: ['still-there'], turns: 3 });
+
+    await first.kill();
+    const next = await openDiskManager(folder.path);
+    expect(await next.count()).toBe(1);
+    await next.onModuleDestroy();
+  });
+
+  it('that come at the same time let exactly one of them in, each time', async () => {
+    await using folder = await DiskFolder.create();
+    for (let round = 0; round < 4; round += 1) {
+      const outcomes = await Promise.allSettled([
+        ...Array.from({ length: 4 }, () => openDiskManager(folder.path)),
+        ...[1, 2].map((number) => Worker.start(`racer-${number}`, onDisk(folder))),
+      ]);
+      const winners = outcomes.filter((outcome) => outcome.status === 'fulfilled');
+      expect(winners).toHaveLength(1);
+      for (const outcome of outcomes)
+        if (outcome.status === 'rejected') expect(String(outcome.reason)).toMatch(/Another process uses/);
+      const { value } = winners[0] as (typeof winners)[0];
+      if (value instanceof Worker) await (round % 2 === 0 ? value.kill() : value.close());
+      else await value.onModuleDestroy();
+    }
+  });
+});
