@@ -89,8 +89,8 @@ class SessionController {
   ) {
     await session.regenerate();
     room.count += 1;
-    visitor.count += 1;
-    return { ident: session.ident };
+    StateContext.current(VisitorState).count += 1;
+    return { ident: StateContext.ident(), isSame: StateContext.current(VisitorState) === visitor };
   }
 
   @Post('login-and-fail')
@@ -280,7 +280,8 @@ describe.each(HTTP_PLATFORMS)('The session of an HTTP client (%s)', (platform) =
     const app = await start();
     const answers = await inParallel(MANY, async () => {
       const browser = await visited(app);
-      const { body } = await browser.post<{ ident: string }>('/login-with-room');
+      const { body } = await browser.post<{ ident: string; isSame: boolean }>('/login-with-room');
+      expect(body.isSame).toBe(true);
       return committed(app, body.ident);
     });
     expect(answers.every(({ count }) => count === 2)).toBe(true);
