@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Global, Inject, Injectable, Module, Post, type DynamicModule } from '@nestjs/common';
 import { ConfigModule, ConfigService } from '@nestjs/config';
@@ -222,10 +223,13 @@ describe('An application whose options are wrong', () => {
       expect(error.message).not.toContain('hidden');
     }));
 
-  it('with mode disk is told that there is no such manager yet', () =>
-    withEnvironment({ STATE_MANAGER_MODE: 'disk' }, async () => {
-      const error = await errorOf();
-      expect(error).toBeInstanceOf(InvalidStateManagerModeError);
-      expect(error.message).toMatch(/the disk manager is not part of this version/);
-    }));
+  it('with mode disk on what is no folder is told that, and which one it is', () =>
+    withEnvironment(
+      { STATE_MANAGER_MODE: 'disk', STATE_DISK_PATH: fileURLToPath(import.meta.url) },
+      async () => {
+        const error = await errorOf();
+        expect(error).toBeInstanceOf(StateStoreUnavailableError);
+        expect(error.message).toMatch(/module\.e2e-spec\.ts cannot be opened: .*EEXIST|ENOTDIR/);
+      },
+    ));
 });

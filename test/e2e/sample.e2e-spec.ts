@@ -249,6 +249,28 @@ describe('The process of the sample', () => {
     }
   }, 180_000);
 
+  it('counts on after a restart, and after it was killed, with its states on disk', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'nestjs-state-sample-'));
+    const start = (): Promise<ServerProcess> =>
+      ServerProcess.start(process.execPath, {
+        args: ['dist-sample/main.js'],
+        cwd: ROOT,
+        env: { STATE_MANAGER_MODE: 'disk', STATE_DISK_PATH: folder },
+      });
+    try {
+      const token = newToken();
+      const counts: unknown[] = [];
+      for (const signal of ['SIGTERM', 'SIGKILL', 'SIGTERM'] as const) {
+        await using server = await start();
+        counts.push((await increment(server, token)).count, (await increment(server, token)).count);
+        await server.end(signal, 10_000);
+      }
+      expect(counts).toEqual([1, 2, 3, 4, 5, 6]);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }, 60_000);
+
   it('refuses to start with a manager that does not exist', async () => {
     const starting = ServerProcess.start(process.execPath, {
       args: ['dist-sample/main.js'],

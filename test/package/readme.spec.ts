@@ -73,6 +73,7 @@ describe('the README', () => {
       'npm install nestjs-state @nestjs/config @nestjs/schedule',
       'npm ci && npm start',
       'npm ci && npm test',
+      'npm install lmdb',
       'npm install ioredis',
     ]);
     expect(Object.keys(scripts)).toEqual(expect.arrayContaining(['start', 'start:cluster', 'test']));
@@ -97,7 +98,7 @@ describe('the README', () => {
       else if (typeof value === 'number') expect(value).toBe(parseDurationMs(text));
       else expect(value).toBe(text);
     }
-    expect(rows.length).toBe(24);
+    expect(rows.length).toBe(25);
   });
 
   it('links to places that exist', () => {

@@ -1,6 +1,7 @@
 /** Everything the library reads from the environment. */
 const KEYS = [
   'STATE_MANAGER_MODE',
+  'STATE_DISK_PATH',
   'STATE_TOKEN_EXPIRATION',
   'STATE_LOCK_EXPIRATION',
   'STATE_LOCK_WARNING_THRESHOLD',

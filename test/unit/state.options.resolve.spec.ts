@@ -121,6 +121,15 @@ const CASES: OptionCase[] = [
     bad: ['', 5, {}],
   },
   {
+    key: 'disk.flushInterval',
+    resolved: 'disk.flushIntervalMs',
+    environmentKey: 'STATE_DISK_FLUSH_INTERVAL',
+    otherwise: 0,
+    option: ['1s', 1_000],
+    environment: ['250ms', 250],
+    bad: [-1, 'soon', {}],
+  },
+  {
     key: 'token.cookie',
     resolved: 'token.cookie',
     environmentKey: 'STATE_TOKEN_COOKIE',

@@ -1,7 +1,7 @@
 import type { Clock } from '../../internal/clock.js';
 import { Deferred } from '../../internal/deferred.js';
-import type { StateWrites } from '../held-states.js';
 import type { StateError } from '../../state.errors.js';
+import type { StateWrites } from '../held-states.js';
 import { OpenWork } from './open-work.js';
 import { jointScript } from './joint-script.js';
 import type { RedisArgument, RedisConnection } from './redis-connection.js';
@@ -79,9 +79,8 @@ export interface LockCommandsOptions {
 /**
  * What is asked of Redis about locks and states, each in one round trip.
  *
- * What every turn asks for takes functions, one of which is called, once, in a later tick, and must not throw: a promise at
- * each step costs more than the rest of it. Everything else returns promises. Each fails with a
- * {@link StateStoreUnavailableError}.
+ * What every turn asks for takes functions, one of which is called in a later tick: a promise at each step costs more than
+ * the rest of it. Everything else returns promises. Each fails with a {@link StateStoreUnavailableError}.
  */
 export class LockCommands {
   /** How long a lock lives that was handed over, in milliseconds, until it is renewed. */

@@ -117,8 +117,8 @@ export class RedisConnection {
   }
 
   /**
-   * Runs `script` with its keys and arguments. One of the first two functions is called, once, in a later tick, and must
-   * not throw.
+   * Runs `script` with its keys and arguments. One of the first two functions is called, in a later tick; `onError` also
+   * when `onReply` has thrown.
    *
    * @param onError Told of a {@link StateStoreUnavailableError} when there is no answer in time, or one that is an error.
    * Whether the script has run is unknown then, unless {@link wasNeverSent} says so.
@@ -248,7 +248,12 @@ export class RedisConnection {
       call.onError(new StateStoreUnavailableError('The connection to Redis was lost before it answered.'));
       return;
     }
-    call.onReply(reply);
+    try {
+      call.onReply(reply);
+    } catch (error) {
+      // Nobody waits for a promise here: whoever asked is the only one who can hear of it.
+      call.onError(error as StateError);
+    }
   }
 
   private failed(call: Call, error: unknown, wasSource: boolean): void {
