@@ -36,8 +36,9 @@ interface HttpResponse {
   raw?: { headersSent?: boolean };
   /** Of Fastify. */
   sent?: boolean;
-  getHeader(name: string): unknown;
-  removeHeader(name: string): unknown;
+  /** Both frameworks have them; another adapter may not. */
+  getHeader?(name: string): unknown;
+  removeHeader?(name: string): unknown;
 }
 
 /** The tokens that clients carry: found in requests, verified, signed, and set as cookies. */
@@ -148,9 +149,9 @@ export class ClientTokens {
     const response = responseOf(context);
     const { httpAdapter } = this.adapterHost;
     // Of two cookies of one name clients may take either.
-    const lines = linesOf(response.getHeader('Set-Cookie'));
+    const lines = linesOf(response.getHeader?.('Set-Cookie'));
     const others = lines.filter((other) => !other.startsWith(`${cookie}=`));
-    if (others.length < lines.length) response.removeHeader('Set-Cookie');
+    if (others.length < lines.length) response.removeHeader?.('Set-Cookie');
     for (const each of others.length < lines.length ? [...others, line] : [line])
       httpAdapter.appendHeader?.(response, 'Set-Cookie', each);
   }
