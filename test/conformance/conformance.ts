@@ -15,6 +15,7 @@ import { lifecycleSuite } from './lifecycle.suite.js';
 import { quietSuite } from './quiet.suite.js';
 import { readsSuite } from './reads.suite.js';
 import { reentrancySuite } from './reentrancy.suite.js';
+import { renameSuite } from './rename.suite.js';
 import { resultsSuite } from './results.suite.js';
 import { severalSuite } from './several.suite.js';
 import { timeSuite } from './time.suite.js';
@@ -35,6 +36,7 @@ const SUITES = [
   reentrancySuite,
   contextSuite,
   deleteSuite,
+  renameSuite,
   valuesSuite,
   deploysSuite,
   lifecycleSuite,

@@ -98,7 +98,7 @@ describe('the README', () => {
       else if (typeof value === 'number') expect(value).toBe(parseDurationMs(text));
       else expect(value).toBe(text);
     }
-    expect(rows.length).toBe(21);
+    expect(rows.length).toBe(25);
   });
 
   it('links to places that exist', () => {
