@@ -19,10 +19,6 @@ export function conformanceTable(results) {
     topics.get(topic).set(manager, counts);
   }
   managers.sort();
-  const cellOf = (counts) => {
-    if (counts === undefined) return '–';
-    return counts.failed === 0 ? String(counts.passed) : `${counts.passed}, FAILED ${counts.failed}`;
-  };
   const rows = [...topics].map(([topic, of]) => [
     topic,
     ...managers.map((manager) => cellOf(of.get(manager))),
@@ -38,4 +34,9 @@ export function conformanceTable(results) {
   return [['promises kept', ...managers], ['---', ...managers.map(() => '---:')], ...rows, ['all', ...total]]
     .map((cells) => `| ${cells.join(' | ')} |`)
     .join('\n');
+}
+
+function cellOf(counts) {
+  if (counts === undefined) return '–';
+  return counts.failed === 0 ? String(counts.passed) : `${counts.passed}, FAILED ${counts.failed}`;
 }
