@@ -106,6 +106,7 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
       useOf: (key) => this.useOf(key),
       onWritten: (views) => this.written(views),
       onFailed: (error) => this.failed(error as StateError),
+      onError: (error) => this.logger.error('Telling of what was written failed.', error),
     });
     this.opened = { store, writer };
     this.load();
@@ -288,7 +289,12 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
       this.entries.delete(key);
       this.stateCount -= before.names.length;
     }
-    const use = this.store.store.use(key);
+    let use: IdentUse | undefined;
+    try {
+      use = this.store.store.use(key);
+    } catch (error) {
+      this.logger.error('What the disk has of an ident could not be seen.', error);
+    }
     if (use === undefined) return;
     const entry = new DiskEntry(key, this.shared(use.names));
     entry.ident = ident;
