@@ -14,11 +14,14 @@ const LONGEST_DRIFT_MS = 10_000;
 /** What is kept of the states of an ident, by name, to be shown when they have expired. */
 export type KeptRecords = ReadonlyMap<string, Uint8Array>;
 
+/** How many milliseconds states still live, or whether nobody has noticed their end before. */
+export type ExpirationLeft = number | 'first' | 'noticed';
+
 export interface ExpirationWatchOptions {
   readonly clock: Clock;
   readonly windowMs: number;
-  /** How many milliseconds the states of the ident still live, or whether nobody has noticed their end before. */
-  look(ident: string): Promise<number | 'first' | 'noticed'>;
+  /** Looks how long the states of the ident still live. Calls one of the two functions, in a later tick. */
+  look(ident: string, onLeft: (left: ExpirationLeft) => void, onFailed: (error: unknown) => void): void;
   onExpired(ident: string, names: readonly string[], records: KeptRecords): void;
   onError(error: unknown): void;
 }
@@ -60,8 +63,7 @@ export class ExpirationWatch {
     this.yieldMs = Math.min(YIELD_MS, windowMs / 4);
     this.worker = new DeadlineWorker(this.queue, {
       clock,
-      onDue: (watched) =>
-        watched.isYielding ? this.lookLater(watched, this.yieldMs) : void this.look(watched),
+      onDue: (watched) => (watched.isYielding ? this.lookLater(watched, this.yieldMs) : this.look(watched)),
       onError,
     });
     this.worker.start();
@@ -107,7 +109,7 @@ export class ExpirationWatch {
     this.forget(ident);
     if (this.options.clock.nowMs() + this.driftMs >= known.deadlineMs) {
       // Those who look later are to find it noticed; nobody waits for that.
-      this.options.look(ident).catch(this.options.onError);
+      this.options.look(ident, () => undefined, this.options.onError);
       this.tell(known);
     }
   }
@@ -125,18 +127,20 @@ export class ExpirationWatch {
     this.again.clear();
   }
 
-  private async look(watched: WatchedIdent): Promise<void> {
+  private look(watched: WatchedIdent): void {
     const { ident } = watched;
     this.idents.delete(ident);
-    try {
-      const left = await this.options.look(ident);
-      // Somebody may have used it while the answer was on its way: then it is new, and the old one gone all the same.
-      if (left === 'first') this.tell(watched);
-      // The clock of the server is a little behind; or another process has used it just after this one, and goes first.
-      else if (left !== 'noticed' && left <= this.driftMs) this.lookLater(watched, left + this.yieldMs);
-    } catch (error) {
-      this.options.onError(error);
-    }
+    const { look, onError } = this.options;
+    look(
+      ident,
+      (left) => {
+        // Somebody may have used it while the answer was on its way: then it is new, and the old one gone all the same.
+        if (left === 'first') this.tell(watched);
+        // The clock of the server is a little behind; or another process has used it just after this one, and goes first.
+        else if (left !== 'noticed' && left <= this.driftMs) this.lookLater(watched, left + this.yieldMs);
+      },
+      onError,
+    );
   }
 
   private lookLater(watched: WatchedIdent, delayMs: number): void {
@@ -148,7 +152,7 @@ export class ExpirationWatch {
     const timer = this.options.clock.startTimer(() => {
       this.again.delete(timer);
       // Used since then, it stands in the queue again.
-      if (this.idents.get(ident) === watched && !DeadlineQueue.isQueued(watched)) void this.look(watched);
+      if (this.idents.get(ident) === watched && !DeadlineQueue.isQueued(watched)) this.look(watched);
     }, delayMs + GRACE_MS);
     this.again.add(timer);
   }

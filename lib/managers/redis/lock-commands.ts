@@ -2,6 +2,7 @@ import type { Clock } from '../../internal/clock.js';
 import { Deferred } from '../../internal/deferred.js';
 import type { StateError } from '../../state.errors.js';
 import type { StateWrites } from '../held-states.js';
+import type { ExpirationLeft } from './expiration-watch.js';
 import { OpenWork } from './open-work.js';
 import { jointScript } from './joint-script.js';
 import type { RedisArgument, RedisConnection } from './redis-connection.js';
@@ -241,13 +242,16 @@ export class LockCommands {
 
   /**
    * Looks whether the states are gone: how many milliseconds they still live, or whether this caller was the first to
-   * notice that they do not.
+   * notice that they do not. By a function as turns are: a promise would let a commit that was answered later go first.
    */
-  async notice(keys: IdentKeys): Promise<number | 'first' | 'noticed'> {
+  notice(keys: IdentKeys, onLeft: (left: ExpirationLeft) => void, onError: OnError): void {
     const markMs = wholeMs(Math.min(this.windowMs * MARK_PER_MS, LONGEST_MARK_MS));
-    const left = (await this.connection.run(NOTICE, [keys.states, keys.noticed, markMs])) as number;
-    if (left === -1) return Infinity;
-    return left >= 0 ? left : left === -2 ? 'first' : 'noticed';
+    const onReply = (reply: unknown): void => {
+      const left = reply as number;
+      if (left === -1) onLeft(Infinity);
+      else onLeft(left >= 0 ? left : left === -2 ? 'first' : 'noticed');
+    };
+    this.connection.call(NOTICE, [keys.states, keys.noticed, markMs], onReply, onError);
   }
 
   /** Whether the call that failed with `error` can have done nothing. */

@@ -114,7 +114,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     this.expirations = new ExpirationWatch({
       clock,
       windowMs: expirationMs,
-      look: (ident) => this.commands.notice(this.keys.ofIdent(ident)),
+      look: (ident, onLeft, onFailed) => this.commands.notice(this.keys.ofIdent(ident), onLeft, onFailed),
       onExpired: (ident, names, records) => this.expired(ident, names, records),
       onError: (error) =>
         this.logger.debug(`Whether states have expired could not be seen: ${String(error)}`),
