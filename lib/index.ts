@@ -1,6 +1,11 @@
 export { InjectState, StateIdent, type InjectStateOptions } from './decorators/inject-state.decorator.js';
 export { OnState, type StateHookMethod } from './decorators/on-state.decorator.js';
 export { State, type StateDeclaration } from './decorators/state.decorator.js';
+export {
+  StateHealthIndicator,
+  type StateHealth,
+  type StateHealthThresholds,
+} from './health/state-health.indicator.js';
 export type { IdentOfContext } from './injection/injected-state.js';
 export { RequestStates } from './injection/request-states.js';
 export { StateTokenResolver } from './injection/state-token.resolver.js';

@@ -2,6 +2,7 @@ import type { FactoryProvider, Provider } from '@nestjs/common';
 import { ConfigService } from '@nestjs/config';
 import { ModuleRef } from '@nestjs/core';
 import { SchedulerRegistry } from '@nestjs/schedule';
+import { StateHealthIndicator } from './health/state-health.indicator.js';
 import { RequestStates } from './injection/request-states.js';
 import { StateHookExplorer } from './injection/state-hook.explorer.js';
 import { StateHandlerExplorer } from './injection/state-handler.explorer.js';
@@ -78,6 +79,7 @@ export const STATE_PROVIDERS: Provider[] = [
   StateInterceptor,
   StateHandlerExplorer,
   StateHookExplorer,
+  StateHealthIndicator,
 ];
 
 /** What of it the application can inject. */
@@ -88,6 +90,7 @@ export const STATE_EXPORTS = [
   RequestStates,
   StateGuard,
   StateInterceptor,
+  StateHealthIndicator,
 ];
 
 /**

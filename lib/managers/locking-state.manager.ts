@@ -327,6 +327,16 @@ export abstract class LockingStateManager
   }
 
   /**
+   * Asks the store for a sign of life, where it is not a part of this process.
+   *
+   * @internal For health checks.
+   * @throws {StateStoreUnavailableError} when there is none. @throws {StateManagerClosedError} after shutdown.
+   */
+  async reachStore(): Promise<void> {
+    this.assertReadable();
+  }
+
+  /**
    * Calls `prepare` when all of the application has been made and nothing has been connected yet; if it throws, the
    * application does not start, and leaves nothing open.
    *
