@@ -4,6 +4,7 @@ import { InvalidStateManagerModeError, InvalidStateOptionsError } from './state.
 import type { OnMissingToken, ResolvedStateOptions, StateModuleOptions } from './state.options.js';
 import {
   MIN_SECRET_LENGTH,
+  parseFlag,
   parseHttpName,
   parseObject,
   parseOnMissing,
@@ -29,6 +30,7 @@ const KEYS = {
     'acquireTimeout',
     'maxWaiters',
     'drainTimeout',
+    'telemetry',
     'memory',
     'redis',
     'disk',
@@ -78,6 +80,7 @@ export function resolveStateOptions(
     acquireTimeoutMs: reader.duration('acquireTimeout', 'STATE_LOCK_ACQUIRE_TIMEOUT', '30s', 'zero allowed'),
     maxWaiters: reader.count('maxWaiters', 'STATE_LOCK_MAX_WAITERS', 1_000, 0),
     drainTimeoutMs: reader.duration('drainTimeout', 'STATE_DRAIN_TIMEOUT', '10s', 'zero allowed'),
+    telemetry: reader.value('telemetry', ['STATE_TELEMETRY'], true, parseFlag, "'true' or 'false'") ?? true,
     memory: { maxStates: reader.count('memory.maxStates', 'STATE_MEMORY_MAX_STATES', 1_000_000, 1) },
     redis: {
       url,

@@ -19,6 +19,7 @@ import {
 } from '../state.errors.js';
 import type { ResolvedStateOptions } from '../state.options.js';
 import type { StateToken } from '../state.token.js';
+import { StateTelemetry } from '../telemetry/state-telemetry.js';
 import { JoinedTurn } from './joined-turn.js';
 import { lockExpired, lockTimeout, tooManyWaiters } from './lock-errors.js';
 import { ManagedTurn, type PreparedTurn, type TurnChanges, type TurnHost } from './managed-turn.js';
@@ -71,6 +72,8 @@ export abstract class LockingStateManager
   private onIdle: (() => void) | undefined;
   /** Events that wait until everything is written that is written together. */
   private heldBack: StateEvent[] | undefined;
+  /** Who tells OpenTelemetry of the turns, where an SDK listens. */
+  private telemetry: StateTelemetry | undefined = undefined;
 
   constructor(
     protected readonly options: ResolvedStateOptions,
@@ -102,6 +105,8 @@ export abstract class LockingStateManager
   async onModuleInit(): Promise<void> {
     for (const prepare of this.preparations) prepare();
     await this.openStore();
+    const { mode, telemetry } = this.options;
+    if (telemetry) this.telemetry = await StateTelemetry.open(mode, () => this.stats());
   }
 
   async onModuleDestroy(): Promise<void> {
@@ -250,6 +255,7 @@ export abstract class LockingStateManager
     this.openTurns -= 1;
     const nowMs = this.clock.nowMs();
     this.releaseLock(turn, nowMs);
+    if (this.telemetry !== undefined) this.telemetry.ended(turn, nowMs);
     // Last, as everything that is said: a logger that throws must not keep a lock.
     this.slowTurns.check(turn, nowMs - turn.openedAtMs);
   }
@@ -290,17 +296,19 @@ export abstract class LockingStateManager
     // Nothing to cancel where nobody waits there.
   }
 
-  /** Whether anybody listens to {@link events$}: what is only kept for events need not be kept otherwise. */
+  /** Whether anybody is told of events: what is only kept for events need not be kept otherwise. */
   protected get isObserved(): boolean {
-    return this.events.observed;
+    return this.events.observed || this.telemetry !== undefined;
   }
 
   protected emit(type: StateEventType, ident: string, states: readonly string[]): void {
     // The hash costs more than a turn: nobody pays for it unless somebody listens.
     if (this.events.observed) this.emitOf(type, hashIdent(ident), states);
+    else this.telemetry?.happened(type, states);
   }
 
   protected emitOf(type: StateEventType, identHash: string, states: readonly string[]): void {
+    this.telemetry?.happened(type, states);
     const event = { type, identHash, states };
     if (this.heldBack === undefined) this.events.emit(event);
     else this.heldBack.push(event);
@@ -420,7 +428,8 @@ export abstract class LockingStateManager
       this.enter(turn);
       return turn;
     }
-    return this.wait(turn, isFree, { timeoutMs, startMs: since ?? this.clock.nowMs(), signal });
+    const waiting = this.wait(turn, isFree, { timeoutMs, startMs: since ?? this.clock.nowMs(), signal });
+    return this.telemetry?.follow(turn, waiting, () => this.clock.nowMs()) ?? waiting;
   }
 
   private async wait(turn: ManagedTurn, isFree: boolean, wait: LockWait): Promise<ManagedTurn> {
@@ -480,6 +489,7 @@ export abstract class LockingStateManager
     const nowMs = this.clock.nowMs();
     turn.openedAtMs = nowMs;
     this.openTurns += 1;
+    if (this.telemetry !== undefined) turn.context ??= this.telemetry.context();
     this.leases.push(turn, nowMs + this.options.maxHoldMs);
     this.leaseWorker.wakeInTime();
   }
@@ -532,6 +542,7 @@ export abstract class LockingStateManager
     const unfinishedHooks = this.hooks.stop();
     this.watches.complete();
     this.events.complete();
+    this.telemetry?.stop();
     for (const description of unfinished) {
       this.logger.warn(
         `Closed: ${description} was still running after ${this.options.drainTimeoutMs} ms and cannot be stored.`,
