@@ -46,6 +46,19 @@ async function runTurns(manager: StateManager, token: StateToken<CounterState>):
   await turn.rollback();
 }
 
+/** A turn over two idents that is committed, and one that is not. */
+async function runSeveral(manager: StateManager): Promise<void> {
+  const tokens = [
+    new StateToken(newIdent(), CounterState),
+    new StateToken(newIdent(), CounterState),
+  ] as const;
+  await manager.modifyStates(tokens, (giver, taker) => {
+    giver.increment();
+    taker.increment();
+  });
+  await failureOf(manager.modifyStates(tokens, fail));
+}
+
 beforeAll(() => {
   RecordedLogs.start();
 });
@@ -177,6 +190,15 @@ describe('Telemetry of the memory manager', () => {
     await manager.onModuleDestroy();
   });
 
+  it('counts a turn over several idents once for each, all of them as they end', async () => {
+    await using sdk = new Sdk();
+    sdk.register();
+    const manager = await openMemoryManager();
+    await runSeveral(manager);
+    expect(await sdk.figures()).toMatchObject({ 'nestjs_state.commits': 2, 'nestjs_state.rollbacks': 2 });
+    await manager.onModuleDestroy();
+  });
+
   it('asks nobody for figures after shutdown', async () => {
     await using sdk = new Sdk();
     sdk.register();
@@ -255,6 +277,14 @@ describe('Telemetry of the redis manager', () => {
     await manager?.onModuleDestroy();
   });
   afterAll(() => server[Symbol.asyncDispose]());
+
+  it('counts a turn over several idents once for each, all of them as they end', async () => {
+    await using sdk = new Sdk();
+    sdk.register();
+    manager = await openRedisManager({ redis: { url: server.url } });
+    await runSeveral(manager);
+    expect(await sdk.figures()).toMatchObject({ 'nestjs_state.commits': 2, 'nestjs_state.rollbacks': 2 });
+  });
 
   it('adds up to what was done, and counts commits when they are acknowledged', async () => {
     await using sdk = new Sdk();
