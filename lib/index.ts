@@ -1,4 +1,9 @@
-export { InjectState, StateIdent, type InjectStateOptions } from './decorators/inject-state.decorator.js';
+export {
+  InjectState,
+  InjectStateSession,
+  StateIdent,
+  type InjectStateOptions,
+} from './decorators/inject-state.decorator.js';
 export { OnState, type StateHookMethod } from './decorators/on-state.decorator.js';
 export { State, type StateDeclaration } from './decorators/state.decorator.js';
 export {
@@ -8,6 +13,7 @@ export {
 } from './health/state-health.indicator.js';
 export type { IdentOfContext } from './injection/injected-state.js';
 export { RequestStates } from './injection/request-states.js';
+export { StateSession } from './injection/state-session.js';
 export { StateTokenResolver } from './injection/state-token.resolver.js';
 export { StateGuard } from './injection/state.guard.js';
 export { StateInterceptor } from './injection/state.interceptor.js';
@@ -54,6 +60,7 @@ export type {
   StateModuleOptions,
   StateTokenOptions,
   StateTokenResolverOption,
+  TokenSameSite,
 } from './state.options.js';
 export { StateToken } from './state.token.js';
 export type { Immutable } from 'immer';

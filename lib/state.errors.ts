@@ -12,6 +12,8 @@ export const STATE_ERROR_CODES = {
   turnEnded: 'STATE_TURN_ENDED',
   noCurrentState: 'STATE_NO_CURRENT_STATE',
   nestedTurns: 'STATE_NESTED_TURNS',
+  identInUse: 'STATE_IDENT_IN_USE',
+  noSession: 'STATE_NO_SESSION',
 } as const;
 
 /** One of the values of {@link STATE_ERROR_CODES}. */

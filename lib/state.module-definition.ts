@@ -3,6 +3,7 @@ import type { StateModuleOptions } from './state.options.js';
 
 /** What `forRootAsync({ useClass })` and `useExisting` name. */
 export interface StateOptionsFactory {
+  /** The options of the module. Called once. */
   createStateOptions(): StateModuleOptions | Promise<StateModuleOptions>;
 }
 

@@ -1,9 +1,12 @@
-import type { OnMissingToken, StateTokenResolverOption } from './state.options.js';
+import type { OnMissingToken, StateTokenResolverOption, TokenSameSite } from './state.options.js';
 
 /** The shortest secret, in characters. */
 export const MIN_SECRET_LENGTH = 16;
 // The characters of an HTTP token: what a header or a cookie may be called.
 const HTTP_NAME = /^[\w!#$%&'*+.^`|~-]+$/;
+// As the browser takes it; a semicolon would begin another attribute.
+const COOKIE_PATH = /^\/[\u0020-\u003A\u003D-\u007E]*$/;
+const DOMAIN = /^\.?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/i;
 // What may be credentials in a URL: everything before the last @, also when an unescaped / or @ in it makes it invalid.
 const CREDENTIALS = /^([a-z+]*:\/\/)?.*@/is;
 
@@ -30,6 +33,24 @@ export function parseRedisUrl(value: unknown): string | undefined {
 
 export function parseOnMissing(value: unknown): OnMissingToken | undefined {
   return value === 'issue' || value === 'reject' ? value : undefined;
+}
+
+export function parseSameSite(value: unknown): TokenSameSite | undefined {
+  return value === 'lax' || value === 'strict' || value === 'none' ? value : undefined;
+}
+
+export function parseSecure(value: unknown): boolean | 'auto' | undefined {
+  if (value === true || value === 'true') return true;
+  if (value === false || value === 'false') return false;
+  return value === 'auto' ? value : undefined;
+}
+
+export function parseCookiePath(value: unknown): string | undefined {
+  return typeof value === 'string' && COOKIE_PATH.test(value) ? value : undefined;
+}
+
+export function parseDomain(value: unknown): string | undefined {
+  return typeof value === 'string' && DOMAIN.test(value) ? value : undefined;
 }
 
 export function parseSecrets(value: unknown): readonly string[] | undefined {

@@ -1,19 +1,9 @@
 import { parseDurationMs, type Duration } from './internal/duration.js';
 import type { StateManagerMode } from './managers/state.manager.js';
 import { InvalidStateManagerModeError, InvalidStateOptionsError } from './state.errors.js';
-import type { OnMissingToken, ResolvedStateOptions, StateModuleOptions } from './state.options.js';
-import {
-  MIN_SECRET_LENGTH,
-  parseFlag,
-  parseHttpName,
-  parseObject,
-  parseOnMissing,
-  parseRedisUrl,
-  parseResolver,
-  parseSecrets,
-  parseText,
-  show,
-} from './state.options.parsers.js';
+import type { ResolvedStateOptions, StateModuleOptions } from './state.options.js';
+import { parseFlag, parseObject, parseRedisUrl, parseText, show } from './state.options.parsers.js';
+import { resolveTokenOptions } from './state.options.token.js';
 
 /** Reads one configuration value, as `ConfigService.get` does. */
 export type ReadConfiguration = (key: string) => unknown;
@@ -39,7 +29,7 @@ const KEYS = {
   memory: ['maxStates'],
   redis: ['url', 'client', 'keyPrefix', 'leaseHold', 'commandTimeout'],
   disk: ['path', 'flushInterval'],
-  token: ['cookie', 'header', 'onMissing', 'secret', 'resolver'],
+  token: ['cookie', 'header', 'onMissing', 'secret', 'sameSite', 'secure', 'path', 'domain', 'resolver'],
 } as const;
 
 type Group = 'memory' | 'redis' | 'disk' | 'token';
@@ -106,44 +96,7 @@ export function resolveStateOptions(
         reader.value('disk.path', ['STATE_DISK_PATH'], '.state', parseText, 'a text that is not empty') ?? '',
       flushIntervalMs: reader.duration('disk.flushInterval', 'STATE_DISK_FLUSH_INTERVAL', 0, 'zero allowed'),
     },
-    token: {
-      cookie:
-        reader.value('token.cookie', ['STATE_TOKEN_COOKIE'], 'state_token', parseHttpName, 'a cookie name') ??
-        '',
-      header: (
-        reader.value(
-          'token.header',
-          ['STATE_TOKEN_HEADER'],
-          'x-state-token',
-          parseHttpName,
-          'a header name',
-        ) ?? ''
-      ).toLowerCase(),
-      onMissing:
-        reader.value<OnMissingToken>(
-          'token.onMissing',
-          ['STATE_TOKEN_ON_MISSING'],
-          'issue',
-          parseOnMissing,
-          "'issue' or 'reject'",
-        ) ?? 'issue',
-      secrets:
-        reader.value(
-          'token.secret',
-          ['STATE_TOKEN_SECRET'],
-          [],
-          parseSecrets,
-          `at least ${MIN_SECRET_LENGTH} characters, or a list of such`,
-          'secret',
-        ) ?? [],
-      resolver: reader.value(
-        'token.resolver',
-        [],
-        undefined,
-        parseResolver,
-        'an injectable class or a function',
-      ),
-    },
+    token: resolveTokenOptions(reader),
   };
   reader.requireBelow(
     ['lockWarningThreshold', resolved.lockWarningThresholdMs],
@@ -153,7 +106,8 @@ export function resolveStateOptions(
   return resolved;
 }
 
-class OptionReader {
+/** Takes options one by one, and notes what is wrong with them. */
+export class OptionReader {
   private readonly problems: string[] = [];
   private modeProblem: string | undefined;
 
@@ -219,6 +173,10 @@ class OptionReader {
 
   requireBelow([lowKey, low]: [string, number], [highKey, high]: [string, number]): void {
     if (low >= high) this.problems.push(`${lowKey}: ${low} ms must be below ${highKey} (${high} ms).`);
+  }
+
+  refuse(problem: string): void {
+    this.problems.push(problem);
   }
 
   throwProblems(): void {

@@ -10,6 +10,9 @@ export type StateTokenResolverOption =
 /** What becomes of an HTTP request without a token: it is issued one in a cookie, or refused with 401. */
 export type OnMissingToken = 'issue' | 'reject';
 
+/** When a browser sends the cookie along with requests that other sites cause. */
+export type TokenSameSite = 'lax' | 'strict' | 'none';
+
 /** Settings of the memory manager. */
 export interface MemoryStateOptions {
   /**
@@ -73,17 +76,37 @@ export interface StateTokenOptions {
   /** The header that carries it, before the cookie. Environment: `STATE_TOKEN_HEADER`. @default 'x-state-token' */
   header?: string;
   /**
-   * `issue` sets a new random one as an HttpOnly, SameSite=Lax cookie; `reject` answers 401. Gateways and microservices
-   * cannot set cookies and always refuse. Environment: `STATE_TOKEN_ON_MISSING`.
+   * `issue` sets a new random one as an HttpOnly cookie; `reject` answers 401. Gateways and microservices cannot set cookies
+   * and always refuse. Environment: `STATE_TOKEN_ON_MISSING`.
    *
    * @default 'issue'
    */
   onMissing?: OnMissingToken;
   /**
-   * Signs the idents of clients; an unsigned or forged one is refused with 401. At least 16 characters. With several,
-   * the first one signs and all are accepted. Environment: `STATE_TOKEN_SECRET`, several separated by commas.
+   * Signs the idents of clients; an unsigned or forged one is refused with 401, but for a cookie where `onMissing` is
+   * `issue`, which is replaced by a new one. At least 16 characters. With several, the first one signs and all are accepted;
+   * a cookie that another one has signed is set again, signed by the first. Environment: `STATE_TOKEN_SECRET`, several
+   * separated by commas.
    */
   secret?: string | readonly string[];
+  /**
+   * The SameSite attribute of the cookie. `none` lets every site cause requests with it, and needs `secure: true`.
+   * Environment: `STATE_TOKEN_SAME_SITE`.
+   *
+   * @default 'lax'
+   */
+  sameSite?: TokenSameSite;
+  /**
+   * Whether the cookie is sent over https alone. `auto`: where the request came over https, as the framework says; behind a
+   * proxy that is a matter of its `trust proxy` (Express) or `trustProxy` (Fastify). Environment: `STATE_TOKEN_SECURE`.
+   *
+   * @default 'auto'
+   */
+  secure?: boolean | 'auto';
+  /** The Path attribute of the cookie. Environment: `STATE_TOKEN_PATH`. @default '/' */
+  path?: string;
+  /** The Domain attribute of the cookie. Without one no other host gets it. Environment: `STATE_TOKEN_DOMAIN`. */
+  domain?: string;
   /** Replaces all of the above. @default the {@link StateTokenResolver} */
   resolver?: StateTokenResolverOption;
 }
@@ -151,6 +174,10 @@ export interface ResolvedStateOptions {
     readonly header: string;
     readonly onMissing: OnMissingToken;
     readonly secrets: readonly string[];
+    readonly sameSite: TokenSameSite;
+    readonly secure: boolean | 'auto';
+    readonly path: string;
+    readonly domain: string | undefined;
     readonly resolver: StateTokenResolverOption | undefined;
   };
 }

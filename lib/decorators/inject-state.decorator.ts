@@ -55,6 +55,7 @@ export function InjectState(typeOrOptions: Type<unknown> | InjectStateOptions = 
     const type = options.type ?? declaredType(target, key, index);
     bindParameter(target, key, {
       index,
+      injects: 'state',
       type,
       readonly: options.readonly ?? false,
       ident: options.ident,
@@ -65,11 +66,23 @@ export function InjectState(typeOrOptions: Type<unknown> | InjectStateOptions = 
 
 /** Injects the ident of the client: the credential itself, so it belongs into no log. Takes no lock. */
 export function StateIdent(): ParameterDecorator {
+  return withoutState('ident', '@StateIdent()');
+}
+
+/**
+ * Injects the {@link StateSession} of the client, which can give it a new ident and end it. Takes no lock; a handler that
+ * has a state of the client injected as well does all of it in one turn.
+ */
+export function InjectStateSession(): ParameterDecorator {
+  return withoutState('session', '@InjectStateSession()');
+}
+
+function withoutState(injects: 'ident' | 'session', name: string): ParameterDecorator {
   return (target, key, index) => {
-    if (key === undefined)
-      throw new TypeError('@StateIdent() is for parameters of methods, not of constructors.');
+    if (key === undefined) throw new TypeError(`${name} is for parameters of methods, not of constructors.`);
     bindParameter(target, key, {
       index,
+      injects,
       type: undefined,
       readonly: true,
       ident: undefined,

@@ -9,6 +9,20 @@ export interface Handshake {
 
 const UPGRADE_HANDSHAKE = Symbol('nestjs-state:upgrade-handshake');
 
+/** Where a socket keeps the ident that its client was given since it connected. */
+const GIVEN_IDENT = Symbol('nestjs-state:given-ident');
+
+/** The ident that the client of that socket was given since it connected. */
+export function identOfSocket(client: object): string | undefined {
+  return (client as { [GIVEN_IDENT]?: string })[GIVEN_IDENT];
+}
+
+/** From now on the client of that socket is `ident`, whatever it said when it connected. */
+export function giveIdent(client: object, ident: string): void {
+  // Not enumerable: it is a credential, and must not be in what is logged of a socket.
+  Object.defineProperty(client, GIVEN_IDENT, { value: ident, configurable: true });
+}
+
 interface GatewayPrototype {
   handleConnection?: (client: object, ...rest: unknown[]) => unknown;
 }

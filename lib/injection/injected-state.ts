@@ -7,7 +7,8 @@ export type IdentOfContext = (context: ExecutionContext) => string | Promise<str
 /** What is injected into one parameter of a handler. */
 export interface InjectedParameter {
   readonly index: number;
-  /** The state class; `undefined` where the ident itself is injected. */
+  readonly injects: 'state' | 'ident' | 'session';
+  /** The state class; `undefined` where no state is injected. */
   readonly type: Type<unknown> | undefined;
   readonly readonly: boolean;
   readonly ident: IdentOfContext | undefined;

@@ -7,9 +7,11 @@ import { STATE_OPTIONS } from '../state.constants.js';
 import type { ResolvedStateOptions, StateTokenResolverOption } from '../state.options.js';
 import { isResolverClass } from '../state.options.parsers.js';
 import { StateToken } from '../state.token.js';
+import { ClientTokens } from './client-tokens.js';
 import { Disconnects } from './disconnects.js';
 import { injectedParameters } from './injected-state.js';
 import { RequestTurn, type RequestTurnHost } from './request-turn.js';
+import { StateSession } from './state-session.js';
 import { StateTokenResolver } from './state-token.resolver.js';
 import { toTransportError } from './transport-errors.js';
 import { UnclaimedTurns } from './unclaimed-turns.js';
@@ -31,6 +33,7 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
   private readonly turnKey = Symbol('nestjs-state:request-turn');
   private readonly turnsOfFrozen = new WeakMap<object, RequestTurn>();
   private readonly unclaimed = new UnclaimedTurns();
+  private tokens: ClientTokens | undefined;
   private resolver: Resolver | undefined;
   private creatingResolver: Promise<Resolver> | undefined;
 
@@ -42,6 +45,7 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
     @Inject(HttpAdapterHost) private readonly adapterHost: HttpAdapterHost,
   ) {}
 
+  /** @internal */
   async onModuleInit(): Promise<void> {
     // A resolver that cannot be created keeps the application from starting.
     this.resolver = await this.configuredResolver();
@@ -85,6 +89,16 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
     if (this.resolver !== undefined) return this.resolver.resolve(context);
     // A gateway with a port of its own can be asked before the module is initialised.
     return this.configuredResolver().then((resolver) => resolver.resolve(context));
+  }
+
+  /** @internal */
+  sessionOf(context: ExecutionContext, ident: string, onRenamed: (ident: string) => void): StateSession {
+    const { manager, options } = this;
+    const tokens = (this.tokens ??= new ClientTokens(options.token, this.adapterHost));
+    return new StateSession(
+      { manager, tokens, expirationMs: options.expirationMs, context, onRenamed },
+      ident,
+    );
   }
 
   private turnOf(context: ExecutionContext): RequestTurn {

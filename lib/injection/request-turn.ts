@@ -8,6 +8,7 @@ import { requireDefinition, StateToken } from '../state.token.js';
 import type { Disconnects } from './disconnects.js';
 import { HandlerTurns } from './handler-turns.js';
 import type { IdentOfContext, InjectedParameter } from './injected-state.js';
+import type { StateSession } from './state-session.js';
 import { ClientLeftError } from './transport-errors.js';
 
 /** What a request's turn needs of the module. */
@@ -16,6 +17,8 @@ export interface RequestTurnHost {
   readonly disconnects: Disconnects;
   /** The ident of the client. */
   resolve(context: ExecutionContext): string | Promise<string>;
+  /** The session of a client that is `ident` so far; `onRenamed` is told what it is since. */
+  sessionOf(context: ExecutionContext, ident: string, onRenamed: (ident: string) => void): StateSession;
   /** Calls {@link RequestTurn.handBack} at the end of this event-loop turn. */
   handBackSoon(turn: RequestTurn): void;
 }
@@ -31,6 +34,7 @@ export class RequestTurn {
   private held: HandlerTurns | undefined;
   /** The ident of the client. */
   private ownIdent: string | Promise<string> | undefined;
+  private session: StateSession | undefined;
   private otherIdents: Map<IdentOfContext, string | Promise<string>> | undefined;
 
   constructor(
@@ -180,6 +184,10 @@ export class RequestTurn {
   }
 
   private stateOf(parameter: InjectedParameter, ident: string, turns: HandlerTurns): unknown {
+    if (parameter.injects === 'session')
+      return (this.session ??= this.host.sessionOf(this.context, ident, (renamed) => {
+        this.ownIdent = renamed;
+      }));
     if (parameter.type === undefined) return ident;
     if (parameter.readonly) return this.host.manager.getState(new StateToken(ident, parameter.type));
     return turns.of(ident).draft(requireDefinition(parameter.type));

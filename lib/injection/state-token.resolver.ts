@@ -1,43 +1,29 @@
-import { randomBytes } from 'node:crypto';
-import type { IncomingHttpHeaders } from 'node:http';
 import { Inject, Injectable, type ExecutionContext } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
-import { parse as parseCookies, serialize as serializeCookie } from 'cookie';
-import { assertIdent, MAX_IDENT_LENGTH } from '../internal/ident.js';
 import { STATE_OPTIONS } from '../state.constants.js';
 import { InvalidStateTokenError } from '../state.errors.js';
 import type { ResolvedStateOptions } from '../state.options.js';
-import { handshakeOf } from './handshake.js';
-import { TokenSignature } from './token-signature.js';
-
-/** Bytes of randomness in an issued ident: 192 bits, beyond guessing. */
-const IDENT_BYTES = 24;
-/** A signature in base64url and its dot. */
-const SIGNATURE_LENGTH = 44;
-
-interface HttpRequest {
-  headers: IncomingHttpHeaders;
-  protocol?: string;
-}
+import { ClientTokens } from './client-tokens.js';
+import { identOfSocket } from './handshake.js';
 
 /**
  * Finds the ident of whoever makes a request. Extend it, or give `token.resolver`, to take the ident from elsewhere,
  * such as the user a guard of yours has authenticated.
  *
- * HTTP: the header, else the cookie, else (`onMissing: 'issue'`) a new random one, set as a cookie. Gateways:
- * `handshake.auth.token`, else header or cookie of the handshake. Microservices: there is nothing to go by, so it
+ * HTTP: the header, else the cookie, else (`onMissing: 'issue'`) a new random one, set as a cookie; with a secret, a cookie
+ * that is not signed is replaced then, and one that an older secret has signed is set anew. Gateways: what
+ * `StateSession.regenerate()` has given to the socket, else `handshake.auth.token`, else header or cookie of the handshake. Microservices: there is nothing to go by, so it
  * refuses.
  */
 @Injectable()
 export class StateTokenResolver {
-  private readonly signature: TokenSignature | undefined;
+  private readonly tokens: ClientTokens;
 
   constructor(
     @Inject(STATE_OPTIONS) private readonly options: ResolvedStateOptions,
-    @Inject(HttpAdapterHost) private readonly adapterHost: HttpAdapterHost,
+    @Inject(HttpAdapterHost) adapterHost: HttpAdapterHost,
   ) {
-    const { secrets } = options.token;
-    if (secrets.length > 0) this.signature = new TokenSignature(secrets);
+    this.tokens = new ClientTokens(options.token, adapterHost);
   }
 
   /**
@@ -61,59 +47,41 @@ export class StateTokenResolver {
   }
 
   private fromRequest(context: ExecutionContext): string {
-    const request = context.switchToHttp().getRequest<HttpRequest>();
-    const token = this.fromHeaders(request.headers);
-    if (token !== undefined) return this.identOf(token);
+    const found = this.tokens.inRequest(context.switchToHttp().getRequest());
+    if (found?.source === 'header') return this.tokens.verify(found.token).ident;
+    if (found !== undefined) return this.fromCookie(context, found.token);
     const { header, cookie, onMissing } = this.options.token;
-    if (onMissing === 'issue') return this.issue(context, request);
+    if (onMissing === 'issue') return this.tokens.issue(context);
     throw new InvalidStateTokenError(
       'missing',
       `No state token: neither header ${header} nor cookie ${cookie} is there.`,
     );
   }
 
+  private fromCookie(context: ExecutionContext, token: unknown): string {
+    const { tokens, options } = this;
+    try {
+      const { ident, isOutdated } = tokens.verify(token);
+      if (isOutdated) tokens.setCookie(context, ident);
+      return ident;
+    } catch (error) {
+      // A visitor cannot get rid of an HttpOnly cookie from before there was a secret: it would lock him out for ever.
+      // Who sends a header knows what he sends, and is told that it is not valid.
+      const isReplaced =
+        error instanceof InvalidStateTokenError && tokens.isSigned && options.token.onMissing === 'issue';
+      if (isReplaced) return tokens.issue(context);
+      throw error;
+    }
+  }
+
   private fromHandshake(client: object): string {
-    const handshake = handshakeOf(client);
-    const auth = handshake?.auth as { token?: unknown } | undefined;
-    const token = auth?.token ?? (handshake && this.fromHeaders(handshake.headers));
-    if (token !== undefined) return this.identOf(token);
+    const given = identOfSocket(client);
+    if (given !== undefined) return given;
+    const found = this.tokens.inHandshake(client);
+    if (found !== undefined) return this.tokens.verify(found.token).ident;
     throw new InvalidStateTokenError(
       'missing',
       'No state token: the handshake has none in auth.token, header or cookie.',
     );
-  }
-
-  private fromHeaders(headers: IncomingHttpHeaders): unknown {
-    const { header, cookie } = this.options.token;
-    return (
-      headers[header] ?? (headers.cookie === undefined ? undefined : parseCookies(headers.cookie)[cookie])
-    );
-  }
-
-  private identOf(token: unknown): string {
-    if (this.signature === undefined || typeof token !== 'string') {
-      assertIdent(token);
-      return token;
-    }
-    // Nobody is made to hash more than a token can be long.
-    const ident =
-      token.length > MAX_IDENT_LENGTH + SIGNATURE_LENGTH ? undefined : this.signature.verify(token);
-    if (ident === undefined)
-      throw new InvalidStateTokenError('forged', 'The state token has no valid signature.');
-    assertIdent(ident);
-    return ident;
-  }
-
-  private issue(context: ExecutionContext, request: HttpRequest): string {
-    const ident = randomBytes(IDENT_BYTES).toString('base64url');
-    const cookie = serializeCookie(this.options.token.cookie, this.signature?.sign(ident) ?? ident, {
-      httpOnly: true,
-      sameSite: 'lax',
-      path: '/',
-      secure: request.protocol === 'https',
-    });
-    const { httpAdapter } = this.adapterHost;
-    httpAdapter.appendHeader?.(context.switchToHttp().getResponse(), 'Set-Cookie', cookie);
-    return ident;
   }
 }

@@ -17,6 +17,10 @@ export interface StatesMade {
   readonly changed: readonly FinishedDraft[];
   /** What was there before, when states were deleted. */
   readonly gone: HeldStates | undefined;
+  /** The ident that has the removed states now. */
+  readonly movedTo: string | undefined;
+  /** Names of states that were those of another ident so far. */
+  readonly moved: readonly string[];
 }
 
 /** What a script is to write. */
@@ -157,12 +161,13 @@ export class HeldStates {
   }
 
   /**
-   * Takes over what a turn has committed, and writes down what it has done if somebody watches.
+   * Takes over what a turn has committed, and writes down what it has done if somebody watches. `moved` are the states of
+   * another ident that are those of this one from now on.
    *
    * @throws {StateSerializationError} when it cannot be stored; nothing is taken over then.
    */
-  apply(changes: TurnChanges, isWatched: boolean): StatesMade {
-    const { deleteAll, changed } = changes;
+  apply(changes: TurnChanges, isWatched: boolean, moved?: HeldStates): StatesMade {
+    const { deleteAll, changed, to } = changes;
     // Whoever is nested too deeply has to learn of it alone, before others share a commit with him.
     this.check(changes);
     const deleted = deleteAll ? this.names : [];
@@ -172,6 +177,10 @@ export class HeldStates {
       this.states.clear();
       this.unwritten.clear();
       this.isDeleted = true;
+    }
+    for (const [name, state] of moved?.states ?? []) {
+      this.states.set(name, state);
+      this.unwritten.set(name, '');
     }
     const created: string[] = [];
     const steps: StateStep[] = [];
@@ -189,10 +198,12 @@ export class HeldStates {
       const change = patches === undefined ? { record: state.bytes(this.codec) } : { patches };
       steps.push({ name, version, commits, change });
     }
-    if (!isWatched && deleted.length + changed.length > 0) this.steps = undefined;
+    // Who watches does not know what the patches of moved states lead on from.
+    if (moved?.isEmpty === false) this.steps = undefined;
+    else if (!isWatched && deleted.length + changed.length > 0) this.steps = undefined;
     else if (deleted.length + steps.length > 0)
       this.steps?.push({ isDeleted: deleted.length > 0, states: steps });
-    return { created, deleted, changed, gone };
+    return { created, deleted, changed, gone, movedTo: to?.ident, moved: moved?.names ?? [] };
   }
 
   /** What the server has to write to be up to date, taken as written. */

@@ -23,6 +23,7 @@ import { StateTelemetry } from '../telemetry/state-telemetry.js';
 import { JoinedTurn } from './joined-turn.js';
 import { lockExpired, lockTimeout, tooManyWaiters } from './lock-errors.js';
 import { ManagedTurn, type PreparedTurn, type TurnChanges, type TurnHost } from './managed-turn.js';
+import { renameStates, type StateMove } from './renamed-states.js';
 import { SeveralTurns, type SeveralTurnsHost } from './several-turns.js';
 import { SlowTurnWarnings } from './slow-turn-warnings.js';
 import { StateEventSource } from './state-event-stream.js';
@@ -188,7 +189,12 @@ export abstract class LockingStateManager
     return turns.settle(result);
   }
 
-  override async deleteState(ident: string): Promise<boolean> {
+  override deleteState(ident: string): Promise<boolean> {
+    return this.deleteStates(ident);
+  }
+
+  /** @internal {@link deleteState}, for who wants to know when it is stored: `onEnd` must not throw. */
+  async deleteStates(ident: string, onEnd?: (isStored: boolean) => void): Promise<boolean> {
     const turn = await this.begin(ident, { label: 'deleteState' });
     let existed: boolean;
     try {
@@ -198,8 +204,28 @@ export abstract class LockingStateManager
       await turn.whenReleased();
       throw error;
     }
+    if (onEnd !== undefined) {
+      const open = turn instanceof ManagedTurn ? turn : turn.outer;
+      (open.leader ?? open).whenEnded(onEnd);
+    }
     await turn.settle(undefined);
     return existed;
+  }
+
+  override renameState(ident: string, newIdent: string): Promise<boolean> {
+    return this.moveStates({ from: ident, to: newIdent });
+  }
+
+  /** @internal {@link renameState}, for who wants to know when it is stored. */
+  async moveStates(move: StateMove): Promise<boolean> {
+    assertIdent(move.from);
+    assertIdent(move.to);
+    const { clock, options } = this;
+    return renameStates(this, move, {
+      timeoutMs: options.acquireTimeoutMs,
+      startMs: clock.nowMs(),
+      signal: undefined,
+    });
   }
 
   override async openTurn(ident: string, options?: TurnOptions): Promise<StateTurn> {
@@ -233,7 +259,11 @@ export abstract class LockingStateManager
     // Nobody is to see one of the states before all of them are there: events, whose listeners may look, come last.
     const events = (this.heldBack = [] as StateEvent[]);
     try {
-      for (const { turn, changes } of turns) void this.writeStates(turn, changes);
+      // Whose states have been moved goes first: they are on the way to the other one then.
+      for (const { turn, changes } of turns)
+        if (changes.to !== undefined) void this.writeStates(turn, changes);
+      for (const { turn, changes } of turns)
+        if (changes.to === undefined) void this.writeStates(turn, changes);
     } finally {
       this.heldBack = undefined;
       for (const event of events) this.events.emit(event);
@@ -309,7 +339,16 @@ export abstract class LockingStateManager
 
   protected emitOf(type: StateEventType, identHash: string, states: readonly string[]): void {
     this.telemetry?.happened(type, states);
-    const event = { type, identHash, states };
+    this.say({ type, identHash, states });
+  }
+
+  /** Says that the states of `ident` are those of `newIdent` from now on. */
+  protected emitRenamed(ident: string, newIdent: string, states: readonly string[]): void {
+    if (!this.events.observed) return;
+    this.say({ type: 'renamed', identHash: hashIdent(ident), newIdentHash: hashIdent(newIdent), states });
+  }
+
+  private say(event: StateEvent): void {
     if (this.heldBack === undefined) this.events.emit(event);
     else this.heldBack.push(event);
   }

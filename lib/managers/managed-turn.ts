@@ -2,6 +2,7 @@ import type { Type } from '@nestjs/common';
 import type { DeadlineNode } from '../internal/deadline-queue.js';
 import { freshSnapshot, StateDraft, type Snapshot } from '../internal/state-draft.js';
 import type { StateDefinition } from '../internal/state-definition.js';
+import { hashIdent } from '../internal/ident.js';
 import { STATE_ERROR_CODES, StateError } from '../state.errors.js';
 import { requireDefinition } from '../state.token.js';
 import type { StateTurn } from './state.manager.js';
@@ -13,6 +14,10 @@ export interface TurnChanges {
   readonly deleteAll: boolean;
   /** The states that have changed. */
   readonly changed: readonly FinishedDraft[];
+  /** Whose stored states this one has now, below what has changed. That turn is committed together with this one. */
+  readonly from: ManagedTurn | undefined;
+  /** Who has the states now that are stored for this one. */
+  readonly to: ManagedTurn | undefined;
 }
 
 /** Locks that are being added to an open turn. */
@@ -79,9 +84,16 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   leader: ManagedTurn | undefined = undefined;
   /** Companions that are waited for. */
   addition: TurnAddition | undefined = undefined;
+  /** The turn that its drafts, and what it began from, have been moved to. */
+  successor: ManagedTurn | undefined = undefined;
 
   private status: TurnStatus = 'open';
   private drafts: readonly StateDraft[] = NONE;
+  /** Whose stored states it begins from: its own, until they are deleted or moved. */
+  private base: ManagedTurn | undefined = this;
+  /** Who has its stored states now. */
+  private heir: ManagedTurn | undefined;
+  private endings: ((isStored: boolean) => void)[] | undefined;
   private deleted: readonly StateDraft[] | undefined;
   private failure: unknown;
   private hasFailed = false;
@@ -144,7 +156,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
 
   isNew(cls: Type<unknown>): boolean {
     this.assertOpen();
-    return this.host.readState(this, requireDefinition(cls)) === undefined;
+    return this.host.readState(this.base ?? this, requireDefinition(cls)) === undefined;
   }
 
   async commit(): Promise<void> {
@@ -183,7 +195,13 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
 
   /** The states it has used, also after it. */
   get usedStates(): readonly StateDraft[] {
-    return this.deleted === undefined ? this.drafts : [...this.deleted, ...this.drafts];
+    const own = this.deleted === undefined ? this.drafts : [...this.deleted, ...this.drafts];
+    return this.successor === undefined ? own : [...own, ...this.successor.usedStates];
+  }
+
+  /** Everything of it has been moved on. */
+  get isVacated(): boolean {
+    return this.successor !== undefined && this.drafts.length === 0;
   }
 
   /** Whether it has a draft of that state already. */
@@ -202,10 +220,50 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
    */
   deleteAll(): boolean {
     this.assertOpen();
-    const existed = this.deleted === undefined && this.host.hasStates(this);
+    const existed = this.hasStates;
+    if (this.base !== undefined) this.base.heir = undefined;
+    this.base = undefined;
     this.deleted = [...(this.deleted ?? []), ...this.drafts];
     this.drafts = NONE;
     return existed;
+  }
+
+  /**
+   * Moves the states to `heir`, a turn that is committed together with this one: drafts go on there, and this one begins
+   * afresh. True if anything is stored.
+   *
+   * @throws {StateError} `STATE_IDENT_IN_USE` when `heir` has states of its own, or had when it began.
+   */
+  moveTo(heir: ManagedTurn): boolean {
+    this.assertOpen();
+    heir.assertOpen();
+    if (heir === this || heir.isOccupied)
+      throw new StateError(
+        STATE_ERROR_CODES.identInUse,
+        `The states of ident #${hashIdent(this.ident)} were not moved: the new ident has states of its own.`,
+      );
+    const existed = this.hasStates;
+    heir.base = this.base ?? heir;
+    if (this.base !== undefined) this.base.heir = heir;
+    heir.drafts = this.drafts;
+    this.base = undefined;
+    this.drafts = NONE;
+    this.successor = heir;
+    return existed;
+  }
+
+  /** Calls `ending` when it is known whether the turn is stored, before anybody else is told. */
+  whenEnded(ending: (isStored: boolean) => void): void {
+    (this.endings ??= []).push(ending);
+  }
+
+  /** Whether it begins from anything that is stored. */
+  private get hasStates(): boolean {
+    return this.base !== undefined && this.host.hasStates(this.base);
+  }
+
+  private get isOccupied(): boolean {
+    return this.base !== this || this.drafts.length > 0 || this.host.hasStates(this);
   }
 
   /** Makes the commit fail with `error`: a joined turn failed, and half of its changes may be in the drafts. */
@@ -263,6 +321,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     try {
       this.assertOpen();
       this.storing = this.write() ?? undefined;
+      if (this.endings !== undefined) this.storing = this.tellWhenStored(this.storing, this.endings);
       this.end('committed');
       return this.storing;
     } catch (error) {
@@ -297,7 +356,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   private open(definition: StateDefinition): StateDraft {
     this.assertOpen();
     for (const draft of this.drafts) if (draft.definition === definition) return draft;
-    const stored = this.deleted === undefined ? this.host.readState(this, definition) : undefined;
+    const stored = this.base === undefined ? undefined : this.host.readState(this.base, definition);
     const draft = new StateDraft(definition, stored ?? freshSnapshot(definition), stored === undefined);
     // Not pushed: an array that grows takes room for sixteen more, and most turns have one state.
     this.drafts = this.drafts.length === 0 ? [draft] : [...this.drafts, draft];
@@ -323,8 +382,10 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     }));
     return {
       changes: {
-        deleteAll: this.deleted !== undefined,
+        deleteAll: this.base === undefined,
         changed: finished.every(hasChanged) ? finished : finished.filter(hasChanged),
+        from: this.base === this ? undefined : this.base,
+        to: this.heir,
       },
       settled: detached === undefined ? result : detached.resolve(finished),
     };
@@ -334,6 +395,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     const heldLock = this.status === 'open';
     this.status = status;
     this.changes = undefined;
+    if (status === 'rolled-back') this.tellEnd(false);
     if (this.onCallerAbort !== undefined) this.callerSignal?.removeEventListener('abort', this.onCallerAbort);
     try {
       for (const draft of this.drafts) draft.discard();
@@ -345,6 +407,31 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
         if (this.companions !== undefined) this.endCompanions(this.companions, status);
       }
     }
+  }
+
+  private tellWhenStored(
+    storing: Promise<void> | undefined,
+    endings: ((isStored: boolean) => void)[],
+  ): Promise<void> | undefined {
+    this.endings = undefined;
+    if (storing === undefined) {
+      tell(endings, true);
+      return undefined;
+    }
+    return storing.then(
+      () => tell(endings, true),
+      (error: unknown) => {
+        tell(endings, false);
+        throw error;
+      },
+    );
+  }
+
+  private tellEnd(isStored: boolean): void {
+    const { endings } = this;
+    if (endings === undefined) return;
+    this.endings = undefined;
+    tell(endings, isStored);
   }
 
   /** Ends every one of them, also when something is thrown on the way. */
@@ -359,6 +446,11 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     }
     if (failures.length > 0) throw failures[0];
   }
+}
+
+/** What comes of it is undone in the other order. */
+function tell(endings: readonly ((isStored: boolean) => void)[], isStored: boolean): void {
+  for (const ending of isStored ? endings : endings.toReversed()) ending(isStored);
 }
 
 function allReleased(releases: readonly (Promise<void> | undefined)[]): Promise<void> | undefined {

@@ -43,7 +43,7 @@ export class SeveralTurns {
     const idents = inLockOrder(tokens.map(({ ident }) => ident));
     const name = label ?? [...new Set(tokens.map(({ definition }) => definition.name))].join(', ');
     if (outerOf(host, idents, name) !== undefined) {
-      await SeveralTurns.complete(host, idents, name, wait);
+      await addMissing(host, idents, name, wait);
       const joined = idents.map((ident) => {
         const turn = findOpenTurn(host, ident);
         if (turn === undefined) throw ended(name);
@@ -56,34 +56,6 @@ export class SeveralTurns {
     const [leader, ...companions] = turns;
     if (companions.length > 0) leader?.lead(companions);
     return new SeveralTurns(leader, new Map(turns.map((turn) => [turn.ident, turn])));
-  }
-
-  /** Adds those of `idents` that are missing to the open turn that has the others. */
-  private static async complete(
-    host: SeveralTurnsHost,
-    idents: readonly string[],
-    name: string,
-    wait: LockWait,
-  ): Promise<void> {
-    for (;;) {
-      const outer = outerOf(host, idents, name);
-      if (outer === undefined) throw ended(name);
-      const missing = idents.filter((ident) => findOpenTurn(host, ident) === undefined);
-      if (missing.length === 0) return;
-      const open = openIdents(host);
-      const { addition } = outer;
-      if (addition === undefined) {
-        assertInOrder(missing, open, name);
-        await add(host, outer, missing, name, wait);
-        return;
-      }
-      // Two who add at the same time would each hold what the other one's wait is for: one after the other.
-      assertInOrder(addition.idents, open, name);
-      const further = missing.filter((ident) => !addition.idents.includes(ident));
-      assertInOrder(further, [...open, ...addition.idents], name);
-      await addition.done;
-      wait.signal?.throwIfAborted();
-    }
   }
 
   /** The draft that `token` names; the same one each time. */
@@ -111,6 +83,34 @@ export class SeveralTurns {
   }
 }
 
+/** Adds those of `idents` that are missing to the open turn that has the others. */
+export async function addMissing(
+  host: SeveralTurnsHost,
+  idents: readonly string[],
+  name: string,
+  wait: LockWait,
+): Promise<void> {
+  for (;;) {
+    const outer = outerOf(host, idents, name);
+    if (outer === undefined) throw ended(name);
+    const missing = idents.filter((ident) => findOpenTurn(host, ident) === undefined);
+    if (missing.length === 0) return;
+    const open = openIdents(host);
+    const { addition } = outer;
+    if (addition === undefined) {
+      assertInOrder(missing, open, name);
+      await add(host, outer, missing, name, wait);
+      return;
+    }
+    // Two who add at the same time would each hold what the other one's wait is for: one after the other.
+    assertInOrder(addition.idents, open, name);
+    const further = missing.filter((ident) => !addition.idents.includes(ident));
+    assertInOrder(further, [...open, ...addition.idents], name);
+    await addition.done;
+    wait.signal?.throwIfAborted();
+  }
+}
+
 async function add(
   host: SeveralTurnsHost,
   outer: ManagedTurn,
@@ -127,6 +127,11 @@ async function add(
   } finally {
     outer.addition = undefined;
   }
+  leadOrAbandon(outer, turns, name);
+}
+
+/** Adds turns to an open one, unless it has ended while they were waited for. */
+export function leadOrAbandon(outer: ManagedTurn, turns: readonly ManagedTurn[], name: string): void {
   if (outer.isRunning) {
     outer.lead(turns);
   } else {
@@ -135,7 +140,8 @@ async function add(
   }
 }
 
-async function lockAll(
+/** Opens a turn for each of `idents`, in that order. When one lock is not to be had those before it are given back. */
+export async function lockAll(
   host: SeveralTurnsHost,
   idents: readonly string[],
   name: string,
@@ -157,7 +163,11 @@ async function lockAll(
 }
 
 /** The open turn that some of `idents` are of. @throws {StateError} when they are of two that end one after the other. */
-function outerOf(host: SeveralTurnsHost, idents: readonly string[], name: string): ManagedTurn | undefined {
+export function outerOf(
+  host: SeveralTurnsHost,
+  idents: readonly string[],
+  name: string,
+): ManagedTurn | undefined {
   let outer: ManagedTurn | undefined;
   for (const ident of idents) {
     const turn = findOpenTurn(host, ident);
@@ -174,7 +184,8 @@ function outerOf(host: SeveralTurnsHost, idents: readonly string[], name: string
   return outer;
 }
 
-function assertInOrder(wanted: readonly string[], held: readonly string[], name: string): void {
+/** @throws {StateError} unless all of `wanted` are locked after all of `held`. */
+export function assertInOrder(wanted: readonly string[], held: readonly string[], name: string): void {
   if (wanted.every((ident) => held.every((other) => other < ident))) return;
   throw new StateError(
     STATE_ERROR_CODES.nestedTurns,
@@ -183,7 +194,7 @@ function assertInOrder(wanted: readonly string[], held: readonly string[], name:
   );
 }
 
-function ended(name: string): StateError {
+export function ended(name: string): StateError {
   return new StateError(
     STATE_ERROR_CODES.turnEnded,
     `The turn that ${name} was to join has ended meanwhile.`,

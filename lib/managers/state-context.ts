@@ -58,9 +58,18 @@ function* layers(): Generator<Layer> {
   for (let frame = currentFrame(); frame !== undefined; frame = frame.outer) {
     const { turn, own } = frame;
     if (turn === undefined) continue;
-    const turns = [turn, ...(turn.companions ?? [])].filter(({ isRunning }) => isRunning);
-    if (turns.length > 0) yield { turns, main: turns.length === 1 ? turns[0] : own };
+    // What has been moved on has nothing left that could be meant.
+    const turns = [turn, ...(turn.companions ?? [])].filter(
+      ({ isRunning, isVacated }) => isRunning && !isVacated,
+    );
+    if (turns.length > 0) yield { turns, main: turns.length === 1 ? turns[0] : heirOf(own) };
   }
+}
+
+function heirOf(turn: ManagedTurn | undefined): ManagedTurn | undefined {
+  let heir = turn;
+  while (heir?.successor !== undefined) heir = heir.successor;
+  return heir;
 }
 
 /** The innermost turn that has a draft of that state already. */

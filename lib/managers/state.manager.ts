@@ -56,13 +56,16 @@ export interface StateTurn extends AsyncDisposable {
 }
 
 /** What happened to the states of an ident. */
-export type StateEventType = 'created' | 'expired' | 'evicted' | 'deleted' | 'lock-lost' | 'unreadable';
+export type StateEventType =
+  'created' | 'expired' | 'evicted' | 'deleted' | 'renamed' | 'lock-lost' | 'unreadable';
 
 /** One thing that happened, as a process saw it. */
 export interface StateEvent {
   readonly type: StateEventType;
   /** A short hash of the ident. The ident itself is a credential and in no event. */
   readonly identHash: string;
+  /** The same of the ident that has the states from now on, for `renamed`. */
+  readonly newIdentHash?: string;
   /** The names of the state classes concerned; empty for `lock-lost`. */
   readonly states: readonly string[];
 }
@@ -157,6 +160,23 @@ export abstract class StateManager {
    * @throws what {@link modifyState} throws.
    */
   abstract deleteState(ident: string): Promise<boolean>;
+
+  /**
+   * Moves every state of an ident to another one, which must have none, in a turn over both; inside an open turn that has one
+   * of them it joins it. Resolves with whether anything was stored.
+   *
+   * Guarantee: nobody sees the states under both idents or under neither, what was loaded before can be committed under
+   * neither, and the old ident is fresh afterwards, also for those who wait for it. Inside a turn, drafts of it go on under
+   * the new ident, and are stored with the move or not at all. Versions go on; watchers of the old ident are told `deleted`;
+   * no hook is called, because nothing was made and nothing has gone.
+   *
+   * On a Redis Cluster the new ident is stored first and the old one deleted then: what fails in between leaves both, and
+   * rejects with a {@link StateStoreUnavailableError}.
+   *
+   * @throws {StateError} `STATE_IDENT_IN_USE` when the new ident has states, or is the old one: nothing is changed then;
+   * `STATE_NESTED_TURNS` as {@link modifyStates} does. @throws what {@link modifyState} throws.
+   */
+  abstract renameState(ident: string, newIdent: string): Promise<boolean>;
 
   /**
    * Opens a turn that the caller ends. Prefer {@link modifyState}; whoever opens a turn must end it on every path

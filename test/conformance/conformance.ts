@@ -16,6 +16,7 @@ import { lifecycleSuite } from './lifecycle.suite.js';
 import { quietSuite } from './quiet.suite.js';
 import { readsSuite } from './reads.suite.js';
 import { reentrancySuite } from './reentrancy.suite.js';
+import { renameSuite } from './rename.suite.js';
 import { resultsSuite } from './results.suite.js';
 import { severalSuite } from './several.suite.js';
 import { timeSuite } from './time.suite.js';
@@ -36,6 +37,7 @@ const SUITES = [
   reentrancySuite,
   contextSuite,
   deleteSuite,
+  renameSuite,
   valuesSuite,
   deploysSuite,
   lifecycleSuite,

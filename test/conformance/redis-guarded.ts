@@ -4,6 +4,11 @@ import type { ConformanceRedis } from './redis-harness.js';
 
 const PASSWORD = 'not-a-secret';
 
+/** All that a Redis user needs for it, as the README has it. */
+export const RIGHTS =
+  '~state:* &state:* +eval +evalsha +get +set +del +exists +pexpire +pttl +hget +hset +hgetall +zadd +zrem +zcard +zscore ' +
+  '+zrange +zrevrange +zpopmin +zremrangebyscore +publish +subscribe +scan +info';
+
 /** A server where the application is a user without CONFIG, and where every message is dropped. */
 export class GuardedRedis implements ConformanceRedis, AsyncDisposable {
   private constructor(
@@ -13,10 +18,7 @@ export class GuardedRedis implements ConformanceRedis, AsyncDisposable {
 
   static async start(): Promise<GuardedRedis> {
     const server = await RedisServer.start({
-      users: [
-        'user default off',
-        `user app on >${PASSWORD} ~state:* &state:* +@read +@write +@scripting +@pubsub +@connection +info`,
-      ],
+      users: ['user default off', `user app on >${PASSWORD} ${RIGHTS}`],
     });
     return new GuardedRedis(server, await RedisProxy.start(server.port, { dropPubSub: true }));
   }

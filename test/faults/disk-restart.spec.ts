@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
-import { StateToken } from 'nestjs-state';
+import { StateStoreUnavailableError, StateToken } from 'nestjs-state';
 import { seededRandom, until } from '../conformance/harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
 import { DiskFolder } from '../support/disk-folder.js';
@@ -41,6 +41,58 @@ describe('A restart', () => {
     await until(() => versions.length === 2, 'two versions');
     expect(versions).toStrictEqual([3, 4]);
     watching.unsubscribe();
+    await second.onModuleDestroy();
+  });
+
+  it.each([0, 50])(
+    'finds states that were moved under their new ident alone (flushInterval: %i)',
+    async (flushInterval) => {
+      await using folder = await DiskFolder.create();
+      const first = await openDiskManager(folder.path, { disk: { flushInterval } });
+      const token = new StateToken('before', CounterState);
+      const heir = new StateToken('now', CounterState);
+      await first.setState(token, { count: 3 } as CounterState);
+      await first.setState(token.withClass(CartState), {
+        items: [],
+        notes: ['a'],
+        total: 1,
+      } as unknown as CartState);
+      await first.modifyState(token, async (counter) => {
+        await first.renameState(token.ident, heir.ident);
+        counter.count += 1;
+      });
+      await first.onModuleDestroy();
+
+      const second = await openDiskManager(folder.path);
+      expect(await second.count()).toBe(1);
+      expect((await second.getState(token)).count).toBe(0);
+      expect((await second.getState(heir)).count).toBe(4);
+      expect((await second.getState(heir.withClass(CartState))).notes).toStrictEqual(['a']);
+      await second.onModuleDestroy();
+    },
+  );
+
+  it('finds states where they were when there was no room to move them', async () => {
+    await using folder = await DiskFolder.create();
+    let freeBytes = 1e12;
+    const first = await openDiskManager(folder.path, {}, undefined, undefined, async () => freeBytes);
+    const token = new StateToken('before', CounterState);
+    const heir = new StateToken('now', CounterState);
+    await first.setState(token, { count: 3 } as CounterState);
+    freeBytes = 0;
+    await delay(1_100);
+    await expect(first.renameState(token.ident, heir.ident)).rejects.toBeInstanceOf(
+      StateStoreUnavailableError,
+    );
+    expect((await first.getState(token)).count).toBe(3);
+    expect((await first.getState(heir)).count).toBe(0);
+    expect(first.stats()).toMatchObject({ openTurns: 0, waiting: 0, states: 1 });
+    freeBytes = 1e12;
+    expect(await first.renameState(token.ident, heir.ident)).toBe(true);
+    await first.onModuleDestroy();
+
+    const second = await openDiskManager(folder.path);
+    expect([await second.count(), (await second.getState(heir)).count]).toStrictEqual([1, 3]);
     await second.onModuleDestroy();
   });
 

@@ -1,75 +1,16 @@
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { FORMATS, installFreshApp, NEST_RELEASES } from '../support/fresh-app.js';
 import { ServerProcess } from '../support/process.js';
 import { RedisServer } from '../support/redis-server.js';
-import { OPTIONAL_PEERS, ROOT } from './manifest.js';
-import { pack, run } from './npm.js';
+import { OPTIONAL_PEERS } from './manifest.js';
+import { run } from './npm.js';
 
-const FIXTURE = join(ROOT, 'test/package/fixtures/app');
 const INSTALL_TIMEOUT_MS = 300_000;
-
-interface Release {
-  readonly nest: string;
-  readonly packages: Readonly<Record<string, string>>;
-  readonly adapters: readonly string[];
-}
-
-const RELEASES: readonly Release[] = [
-  {
-    nest: '12',
-    packages: {
-      '@nestjs/common': '^12.0.0',
-      '@nestjs/config': '^12.0.0',
-      '@nestjs/core': '^12.0.0',
-      '@nestjs/platform-express': '^12.0.0',
-      '@nestjs/platform-fastify': '^12.0.0',
-      '@nestjs/schedule': '^12.0.0',
-    },
-    adapters: ['express', 'fastify'],
-  },
-  {
-    nest: '11',
-    packages: {
-      '@nestjs/common': '^11.0.0',
-      '@nestjs/config': '^4.0.0',
-      '@nestjs/core': '^11.0.0',
-      '@nestjs/platform-express': '^11.0.0',
-      '@nestjs/schedule': '^6.0.0',
-    },
-    adapters: ['express'],
-  },
-];
-
-/** An empty folder with the tarball installed in it, and the fixture once as ES module and once as CommonJS, compiled. */
-async function install(folder: string, packages: Release['packages']): Promise<void> {
-  const { filename } = await pack(ROOT, '--pack-destination', folder);
-  const manifest = {
-    private: true,
-    dependencies: {
-      ...packages,
-      'nestjs-state': `file:${filename}`,
-      'reflect-metadata': '^0.2.0',
-      rxjs: '^7.8.0',
-    },
-    devDependencies: { '@types/node': '^20.0.0', typescript: '~6.0.0' },
-  };
-  await writeFile(join(folder, 'package.json'), JSON.stringify(manifest));
-  await copyFile(join(FIXTURE, 'tsconfig.json'), join(folder, 'tsconfig.json'));
-  for (const [name, type] of [
-    ['esm', 'module'],
-    ['cjs', 'commonjs'],
-  ] as const) {
-    await mkdir(join(folder, name));
-    await writeFile(join(folder, name, 'package.json'), JSON.stringify({ type }));
-    await copyFile(join(FIXTURE, 'main.ts'), join(folder, name, 'main.ts'));
-  }
-  await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', '--strict-peer-deps'], folder);
-  // Checks the types of the application and those of the package, then writes esm/main.js and cjs/main.js.
-  await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.'], folder);
-}
+const ADAPTERS = ['express', 'fastify'];
 
 const made: string[] = [];
 /** Each of them once everything is installed in it. */
@@ -77,10 +18,10 @@ const installed: Promise<string>[] = [];
 
 beforeAll(async () => {
   // Side by side: one waits for the registry while the other compiles.
-  for (const { nest, packages } of RELEASES) {
-    const folder = await mkdtemp(join(tmpdir(), `nestjs-state-nest-${nest}-`));
+  for (const release of NEST_RELEASES) {
+    const folder = await mkdtemp(join(tmpdir(), `nestjs-state-nest-${release.nest}-`));
     made.push(folder);
-    const done = install(folder, packages).then(() => folder);
+    const done = installFreshApp(folder, release).then(() => folder);
     done.catch(() => undefined);
     installed.push(done);
   }
@@ -91,11 +32,11 @@ afterAll(async () => {
   await Promise.all(made.map((folder) => rm(folder, { recursive: true, force: true })));
 }, INSTALL_TIMEOUT_MS);
 
-describe.each(RELEASES)('Installed beside Nest $nest', ({ nest, adapters }) => {
+describe.each(NEST_RELEASES)('Installed beside Nest $nest', ({ nest }) => {
   let folder: string;
 
   beforeAll(async () => {
-    folder = (await installed[RELEASES.findIndex((release) => release.nest === nest)]) as string;
+    folder = (await installed[NEST_RELEASES.findIndex((release) => release.nest === nest)]) as string;
   }, INSTALL_TIMEOUT_MS);
 
   it('brings no optional peer with it', () => {
@@ -112,7 +53,7 @@ describe.each(RELEASES)('Installed beside Nest $nest', ({ nest, adapters }) => {
     expect((await run(process.execPath, ['-e', print], folder)).trim()).toBe('function');
   });
 
-  it.each(['esm', 'cjs'].flatMap((format) => adapters.map((adapter) => ({ format, adapter }))))(
+  it.each(FORMATS.flatMap((format) => ADAPTERS.map((adapter) => ({ format, adapter }))))(
     'serves increments 1 and 2 in an application of format $format on $adapter',
     async ({ format, adapter }) => {
       await using server = await ServerProcess.start(process.execPath, {
@@ -138,30 +79,46 @@ describe.each(RELEASES)('Installed beside Nest $nest', ({ nest, adapters }) => {
     60_000,
   );
 
-  it('says what to install when it is to use Redis, and uses it then', async () => {
+  it('says what to install when it is to use Redis, or a disk, and uses it then', async () => {
     await using redis = await RedisServer.start();
-    const start = (format: string) =>
+    const start = (format: string, mode: 'redis' | 'disk') =>
       ServerProcess.start(process.execPath, {
         args: [`${format}/main.js`],
         cwd: folder,
-        env: { MODE: 'redis', STATE_REDIS_URL: redis.url },
+        env: { MODE: mode, STATE_REDIS_URL: redis.url, STATE_DISK_PATH: join(folder, format, 'states') },
       });
-    await expect(start('esm')).rejects.toThrow(/npm install ioredis/);
-    await expect(start('cjs')).rejects.toThrow(/npm install ioredis/);
-    await run('npm', ['install', 'ioredis@6', '--no-audit', '--no-fund', '--prefer-offline'], folder);
+    for (const format of FORMATS) {
+      await expect(start(format, 'redis')).rejects.toThrow(/npm install ioredis/);
+      await expect(start(format, 'disk')).rejects.toThrow(/npm install lmdb/);
+    }
+    await run(
+      'npm',
+      ['install', 'ioredis@6', 'lmdb@3', '--no-audit', '--no-fund', '--prefer-offline'],
+      folder,
+    );
 
     const counts: number[] = [];
-    await using esm = await start('esm');
-    await using cjs = await start('cjs');
-    for (const server of [esm, cjs, esm, cjs]) {
-      const response = await fetch(`${server.url}/counter/increment`, {
-        method: 'POST',
-        headers: { 'x-state-token': 'somebody' },
-      });
-      counts.push(((await response.json()) as { count: number }).count);
-    }
+    await using esm = await start('esm', 'redis');
+    await using cjs = await start('cjs', 'redis');
+    for (const server of [esm, cjs, esm, cjs]) counts.push(await increment(server));
     expect(counts).toEqual([1, 2, 3, 4]);
     for (const server of [esm, cjs])
       expect(await server.end('SIGTERM', 5_000)).toEqual({ code: null, signal: 'SIGTERM' });
+
+    for (const format of FORMATS) {
+      for (const count of [1, 2]) {
+        await using server = await start(format, 'disk');
+        expect(await increment(server)).toBe(count);
+        expect(await server.end('SIGTERM', 5_000)).toEqual({ code: null, signal: 'SIGTERM' });
+      }
+    }
   }, 120_000);
 });
+
+async function increment({ url }: ServerProcess): Promise<number> {
+  const response = await fetch(`${url}/counter/increment`, {
+    method: 'POST',
+    headers: { 'x-state-token': 'somebody' },
+  });
+  return ((await response.json()) as { count: number }).count;
+}

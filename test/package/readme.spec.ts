@@ -98,7 +98,7 @@ describe('the README', () => {
       else if (typeof value === 'number') expect(value).toBe(parseDurationMs(text));
       else expect(String(value)).toBe(text);
     }
-    expect(rows.length).toBe(22);
+    expect(rows.length).toBe(26);
   });
 
   it('links to places that exist', () => {

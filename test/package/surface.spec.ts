@@ -6,6 +6,7 @@ import { ROOT } from './manifest.js';
 // What users can import. A name added here is promised from the next release on; one taken away is a breaking change.
 const VALUES = [
   'InjectState',
+  'InjectStateSession',
   'InvalidStateManagerModeError',
   'InvalidStateOptionsError',
   'InvalidStateTokenError',
@@ -26,6 +27,7 @@ const VALUES = [
   'StateManagerClosedError',
   'StateModule',
   'StateSerializationError',
+  'StateSession',
   'StateStoreUnavailableError',
   'StateToken',
   'StateTokenResolver',
@@ -68,6 +70,7 @@ const TYPES = [
   'StateTokenOptions',
   'StateTokenResolverOption',
   'StateTurn',
+  'TokenSameSite',
   'TurnOptions',
 ];
 

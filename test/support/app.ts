@@ -34,6 +34,8 @@ export interface AppSetup {
   imports?: (Type<unknown> | DynamicModule | Promise<DynamicModule> | ForwardReference)[];
   /** Of `StateModule.forRoot()`, on top of where this test file keeps its states: in memory unless said otherwise. `false`: `imports` brings the module. */
   state?: StateModuleOptions | false;
+  /** The application stands behind a proxy whose headers it may believe. */
+  trustProxy?: boolean;
   guards?: CanActivate[];
   interceptors?: NestInterceptor[];
   pipes?: PipeTransform[];
@@ -74,7 +76,9 @@ export function rootModule({ controllers, providers, imports, state }: AppSetup)
 
 /** The application of `setup`, not yet initialised. */
 export async function createApp(setup: AppSetup): Promise<INestApplication> {
-  const adapter = setup.platform === 'fastify' ? new FastifyAdapter() : new ExpressAdapter();
+  const trustProxy = setup.trustProxy === true;
+  const adapter =
+    setup.platform === 'fastify' ? new FastifyAdapter({ trustProxy }) : expressAdapter(trustProxy);
   const nest = await NestFactory.create(rootModule(setup), adapter, { logger: false, abortOnError: false });
   if (setup.sockets !== undefined)
     nest.useWebSocketAdapter(setup.sockets === 'ws' ? new WsAdapter(nest) : new IoAdapter(nest));
@@ -83,6 +87,12 @@ export async function createApp(setup: AppSetup): Promise<INestApplication> {
   if (setup.pipes !== undefined) nest.useGlobalPipes(...setup.pipes);
   await setup.configure?.(nest);
   return nest;
+}
+
+function expressAdapter(trustProxy: boolean): ExpressAdapter {
+  const adapter = new ExpressAdapter();
+  adapter.set('trust proxy', trustProxy);
+  return adapter;
 }
 
 export async function startApp(setup: AppSetup): Promise<TestApp> {

@@ -6,6 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { conformanceTable } from './conformance-table.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const WORKERS = 3;
@@ -37,6 +38,7 @@ function runAll() {
   ];
   const [passed, failed] = ['passed', 'failed'].map((of) => parts.reduce((sum, part) => sum + part[of], 0));
   process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
+  console.log(`\n${conformanceTable(parts.flatMap(({ conformance }) => conformance))}`);
   console.log(`\n${passed} passed, ${failed} failed`);
 }
 
@@ -49,13 +51,15 @@ function count(part) {
     const files = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')).testResults : [];
     let passed = 0;
     let failed = 0;
+    const conformance = [];
     for (const file of files) {
       const tests = file.assertionResults;
+      if (file.name.includes('/test/conformance/')) conformance.push(...tests);
       const failures = tests.filter((test) => test.status === 'failed').length;
       passed += tests.filter((test) => test.status === 'passed').length;
       failed += failures === 0 && file.status === 'failed' ? 1 : failures;
     }
-    return { passed, failed: status !== 0 && failed === 0 ? 1 : failed };
+    return { passed, failed: status !== 0 && failed === 0 ? 1 : failed, conformance };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

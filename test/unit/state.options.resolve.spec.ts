@@ -174,6 +174,42 @@ const CASES: OptionCase[] = [
     environment: ['env-secret-000001,env-secret-000002', ['env-secret-000001', 'env-secret-000002']],
     bad: ['short', '', ['long-enough-secret', 'short'], [], 5, 'long-enough-secret,'],
   },
+  {
+    key: 'token.sameSite',
+    resolved: 'token.sameSite',
+    environmentKey: 'STATE_TOKEN_SAME_SITE',
+    otherwise: 'lax',
+    option: ['strict', 'strict'],
+    environment: ['strict', 'strict'],
+    bad: ['Lax', 'loose', '', 5, true],
+  },
+  {
+    key: 'token.secure',
+    resolved: 'token.secure',
+    environmentKey: 'STATE_TOKEN_SECURE',
+    otherwise: 'auto',
+    option: [false, false],
+    environment: ['true', true],
+    bad: ['yes', '', 1, null],
+  },
+  {
+    key: 'token.path',
+    resolved: 'token.path',
+    environmentKey: 'STATE_TOKEN_PATH',
+    otherwise: '/',
+    option: ['/shop', '/shop'],
+    environment: ['/env', '/env'],
+    bad: ['', 'shop', '/a;b', '/a\nb', '/ä', 5],
+  },
+  {
+    key: 'token.domain',
+    resolved: 'token.domain',
+    environmentKey: 'STATE_TOKEN_DOMAIN',
+    otherwise: undefined,
+    option: ['example.org', 'example.org'],
+    environment: ['.example.org', '.example.org'],
+    bad: ['', 'a b', 'a;b', 'https://a', '-a.org', 'a.org.', 5],
+  },
 ];
 
 const resolver = () => 'ident';
@@ -212,6 +248,28 @@ describe('resolveStateOptions', () => {
     ]);
     expect(problemsOf({ lockExpiration: '500ms' })).toHaveLength(1);
     expect(problemsOf({ lockExpiration: '500ms', lockWarningThreshold: 499 })).toStrictEqual([]);
+  });
+
+  it('a cookie that browsers would drop is refused', () => {
+    expect(problemsOf({ token: { sameSite: 'none', secure: true } })).toStrictEqual([]);
+    for (const secure of [false, 'auto', undefined]) {
+      expect(problemsOf({ token: { sameSite: 'none', secure } })).toStrictEqual([
+        "token.sameSite: 'none' needs `token.secure: true`, or browsers drop the cookie.",
+      ]);
+    }
+    for (const cookie of ['__Host-sid', '__host-sid', '__Secure-sid', '__SECURE-sid']) {
+      expect(problemsOf({ token: { cookie } })).toHaveLength(1);
+      expect(problemsOf({ token: { cookie, secure: true } })).toStrictEqual([]);
+    }
+    const token = { secure: true, path: '/shop', domain: 'example.org' };
+    expect(problemsOf({ token: { ...token, cookie: '__Secure-sid' } })).toStrictEqual([]);
+    const problems = problemsOf({ token: { ...token, cookie: '__Host-sid' } });
+    expect(problems).toHaveLength(2);
+    for (const [index, rule] of ['token.path', 'token.domain'].entries())
+      expect(problems[index]).toMatch(new RegExp(`^token\\.cookie: __Host-sid .*${rule}`));
+    expect(problemsOf({}, { STATE_TOKEN_COOKIE: '__Host-sid', STATE_TOKEN_SECURE: 'true' })).toStrictEqual(
+      [],
+    );
   });
 
   it('a mode that is unknown is an error of its own, and lists the three', () => {

@@ -44,11 +44,15 @@ export class DiskHold {
     return this.isWaiting || this.isBeingWritten;
   }
 
-  /** Takes over what a turn has changed. @throws {StateSerializationError} when it cannot be stored. */
-  accept(changes: TurnChanges, isWatched: boolean): AcceptedCommit {
+  /**
+   * Takes over what a turn has changed; `moved` are states of another ident that are those of this one from now on.
+   *
+   * @throws {StateSerializationError} when it cannot be stored.
+   */
+  accept(changes: TurnChanges, isWatched: boolean, moved: HeldStates | undefined): AcceptedCommit {
     const { held } = this;
     if (this.isAwaited && this.committed === held) this.committed = held.freeze();
-    const made = held.apply(changes, false);
+    const made = held.apply(changes, false, moved);
     const commit = { hold: this, made, view: isWatched ? held.freeze() : undefined };
     if (this.isAwaited) this.accepted.push(commit);
     this.isWaiting = true;

@@ -85,7 +85,10 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
     const { writer } = this.store;
     // What cannot be stored has to show before the first of them is taken over.
     for (const { turn, changes } of turns) holdOf(turn).held.check(changes);
-    const commits = turns.flatMap(({ turn, changes }) => this.accept(holdOf(turn), changes) ?? []);
+    // Who is to have states of another ident takes them before that one loses them.
+    const heirs = turns.filter(({ changes }) => changes.from !== undefined);
+    const inOrder = heirs.length === 0 ? turns : [...heirs, ...turns.filter((each) => !heirs.includes(each))];
+    const commits = inOrder.flatMap(({ turn, changes }) => this.accept(holdOf(turn), changes) ?? []);
     if (!writer.isAwaited) for (const commit of commits) this.tell(commit, commit.hold.held);
     // Who has changed nothing may have seen what is not on the disk yet.
     const settled = turns.flatMap(({ turn }) => writer.settled(holdOf(turn)) ?? []);
@@ -108,6 +111,7 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
       useOf: (key) => this.useOf(key),
       onWritten: (views) => this.written(views),
       onFailed: (error) => this.failed(error as StateError),
+      onError: (error) => this.logger.error('Telling of what was written failed.', error),
     });
     this.opened = { store, writer };
     this.load();
@@ -227,8 +231,10 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
   }
 
   private accept(hold: DiskHold, changes: TurnChanges): AcceptedCommit | undefined {
-    if (!changes.deleteAll && changes.changed.length === 0) return undefined;
-    const commit = hold.accept(changes, this.watches.isWatched(hold.ident));
+    const { deleteAll, changed, from } = changes;
+    if (!deleteAll && changed.length === 0 && from === undefined) return undefined;
+    const moved = from && holdOf(from).held;
+    const commit = hold.accept(changes, this.watches.isWatched(hold.ident), moved);
     this.index(hold);
     this.store.writer.add(hold);
     return commit;
@@ -288,7 +294,12 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
       this.entries.delete(key);
       this.stateCount -= before.names.length;
     }
-    const use = this.store.store.use(key);
+    let use: IdentUse | undefined;
+    try {
+      use = this.store.store.use(key);
+    } catch (error) {
+      this.logger.error('What the disk has of an ident could not be seen.', error);
+    }
     if (use === undefined) return;
     const entry = new DiskEntry(key, this.shared(use.names));
     entry.ident = ident;
@@ -300,18 +311,25 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
   /** Lets others know of what is stored now. `view` has it, unless the commit has a view of its own. */
   private tell(commit: AcceptedCommit, view: HeldStates): void {
     const { ident } = commit.hold;
-    const { created, deleted, changed, gone } = commit.made;
+    const { created, deleted, changed, gone, moved, movedTo } = commit.made;
     if (deleted.length > 0) {
       this.watches.gone(ident, 'deleted');
-      if (gone !== undefined) this.announceAll('deleted', ident, deleted, gone);
-      this.emit('deleted', ident, deleted);
+      if (movedTo !== undefined) this.emitRenamed(ident, movedTo, deleted);
+      else {
+        if (gone !== undefined) this.announceAll('deleted', ident, deleted, gone);
+        this.emit('deleted', ident, deleted);
+      }
     }
+    const names = new Set(moved);
     for (const { draft, snapshot } of changed) {
       const { definition } = draft;
+      names.add(definition.name);
       if (created.includes(definition.name)) this.hooks.announceState('created', definition, ident, snapshot);
-      if (!this.watches.isWatched(ident)) continue;
+    }
+    if (this.watches.isWatched(ident)) {
       const states = commit.view ?? view;
-      this.watches.committed(ident, definition.name, (as) => states.stored(as, this.unreadableOf(ident, as)));
+      for (const name of names)
+        this.watches.committed(ident, name, (as) => states.stored(as, this.unreadableOf(ident, as)));
     }
     if (created.length > 0) this.emit('created', ident, created);
   }

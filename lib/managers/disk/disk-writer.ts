@@ -23,6 +23,8 @@ export interface DiskWriterOptions {
   onWritten(views: ReadonlyMap<DiskHold, HeldStates>): void;
   /** Nothing of what waits could be written. */
   onFailed(error: unknown): void;
+  /** One of these has thrown. */
+  onError(error: unknown): void;
 }
 
 /** What waits to be written of one ident. */
@@ -166,10 +168,11 @@ export class DiskWriter {
     this.writing = undefined;
     try {
       this.options.onWritten(views);
-    } finally {
-      done.resolve();
-      if (this.waiting.size > 0) this.schedule();
+    } catch (error) {
+      this.options.onError(error);
     }
+    done.resolve();
+    if (this.waiting.size > 0) this.schedule();
   }
 
   private fail(waiting: ReadonlyMap<string, Waiting>, done: Deferred, error: unknown): void {
@@ -185,10 +188,11 @@ export class DiskWriter {
     }
     try {
       this.options.onFailed(error);
-    } finally {
-      done.reject(error);
-      alsoDone.reject(error);
-      if (this.waiting.size > 0) this.writeIn(RETRY_MS);
+    } catch (failure) {
+      this.options.onError(failure);
     }
+    done.reject(error);
+    alsoDone.reject(error);
+    if (this.waiting.size > 0) this.writeIn(RETRY_MS);
   }
 }

@@ -100,7 +100,8 @@ export class StoreCheck {
     return new Promise((resolve, reject) => {
       const child = spawn(process.execPath, ['-e', READ_ALL, lmdbPath(), this.folder], {
         stdio: ['ignore', 'ignore', 'pipe'],
-        env: {},
+        // Without what this process, and not the other one, is to be started with: an inspector, a loader.
+        env: { ...process.env, NODE_OPTIONS: '' },
       });
       let complaint = '';
       child.stderr.setEncoding('utf8').on('data', (text: string) => {

@@ -83,6 +83,19 @@ export class MemoryEntry extends MemoryRecord implements DeadlineNode {
     return record;
   }
 
+  /** The same states under another ident, to be changed there. */
+  under(ident: string): MemoryEntry {
+    const entry = new MemoryEntry(ident, this.definition, this.snapshot);
+    entry.version = this.version;
+    for (let record = this.others; record !== undefined; record = record.others) {
+      const copy = new MemoryRecord(record.definition, record.snapshot);
+      copy.version = record.version;
+      copy.others = entry.others;
+      entry.others = copy;
+    }
+    return entry;
+  }
+
   /** Puts a snapshot in the place of the one before. True when there was none. */
   store(definition: StateDefinition, snapshot: Snapshot): boolean {
     const record = this.find(definition.name);

@@ -53,14 +53,19 @@ export class MemoryStateManager extends LocalStateManager<MemoryEntry> {
     return entryOf(turn) !== undefined;
   }
 
-  writeStates(turn: ManagedTurn, { deleteAll, changed }: TurnChanges): void {
+  writeStates(turn: ManagedTurn, { deleteAll, changed, from, to }: TurnChanges): void {
     const { ident } = turn;
     let entry = entryOf(turn);
     if (deleteAll && entry !== undefined) {
       this.remove(entry);
       this.watches.gone(ident, 'deleted');
-      this.announceAll('deleted', entry);
-      this.emit('deleted', ident, entry.names());
+      if (to === undefined) {
+        this.announceAll('deleted', entry);
+        this.emit('deleted', ident, entry.names());
+      } else {
+        to.held = this.moved(entry, to.ident);
+        this.emitRenamed(ident, to.ident, entry.names());
+      }
       entry = undefined;
     }
     const created: string[] = [];
@@ -74,7 +79,8 @@ export class MemoryStateManager extends LocalStateManager<MemoryEntry> {
       this.hooks.announceState('created', definition, ident, snapshot);
     }
     turn.held = entry;
-    if (entry !== undefined && this.watches.isWatched(ident)) this.tellWatchers(entry, changed);
+    if (entry !== undefined && this.watches.isWatched(ident))
+      this.tellWatchers(entry, from === undefined ? namesOf(changed) : entry.names());
     if (created.length === 0) return;
     this.stateCount += created.length;
     this.emit('created', ident, created);
@@ -151,9 +157,17 @@ export class MemoryStateManager extends LocalStateManager<MemoryEntry> {
     }
   }
 
-  private tellWatchers(entry: MemoryEntry, changed: TurnChanges['changed']): void {
+  /** The states of `entry`, which is removed, under another ident. */
+  private moved(entry: MemoryEntry, ident: string): MemoryEntry {
+    const moved = entry.under(ident);
+    this.entries.set(ident, moved);
+    this.stateCount += moved.size;
+    return moved;
+  }
+
+  private tellWatchers(entry: MemoryEntry, names: readonly string[]): void {
     const read = (definition: StateDefinition): StoredState | undefined => this.stored(entry, definition);
-    for (const { draft } of changed) this.watches.committed(entry.ident, draft.definition.name, read);
+    for (const name of names) this.watches.committed(entry.ident, name, read);
   }
 
   private stored(entry: MemoryEntry, definition: StateDefinition): StoredState | undefined {
@@ -180,6 +194,10 @@ export class MemoryStateManager extends LocalStateManager<MemoryEntry> {
       return undefined;
     }
   }
+}
+
+function namesOf(changed: TurnChanges['changed']): string[] {
+  return changed.map(({ draft }) => draft.definition.name);
 }
 
 function entryOf(turn: ManagedTurn): MemoryEntry | undefined {

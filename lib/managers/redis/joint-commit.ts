@@ -14,7 +14,8 @@ export interface JointShare {
  *
  * No further turn enters any of the holds before that is done. First each of them stores what other turns have left with a
  * commit of its own, so that what fails there drags nobody else along; then one script looks at all locks and writes. On a
- * cluster all locks are looked at, then there is a script for each ident, and the first failure ends it.
+ * cluster all locks are looked at, then there is a script for each ident, and the first failure ends it; states that move to
+ * another ident are stored there before they are deleted.
  */
 export class JointCommit {
   constructor(
@@ -36,7 +37,7 @@ export class JointCommit {
     try {
       await this.settle();
       if (!isJoint) throwFirst(await Promise.allSettled(shares.map(({ hold, turn }) => hold.verify(turn))));
-      for (const group of isJoint ? [shares] : shares.map((share) => [share])) {
+      for (const group of isJoint ? [shares] : heirsFirst(shares).map((share) => [share])) {
         stored.push(...(await this.storeGroup(group)));
       }
     } catch (error) {
@@ -77,6 +78,11 @@ export class JointCommit {
     for (const [index, draft] of drafts.entries()) draft.lock.storedJointly(draft, sentAtMs, verdicts[index]);
     return drafts;
   }
+}
+
+function heirsFirst(shares: readonly JointShare[]): JointShare[] {
+  const isHeir = ({ changes }: JointShare): boolean => changes.from !== undefined;
+  return [...shares.filter(isHeir), ...shares.filter((share) => !isHeir(share))];
 }
 
 function throwFirst(

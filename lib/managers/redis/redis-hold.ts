@@ -364,7 +364,8 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   draw(turn: ManagedTurn, changes: TurnChanges): JointDraft {
     if (!this.isLive) throw this.lostBy(turn);
     const next = this.states.freeze();
-    const made = next.apply(changes, this.tellsWatchers);
+    const source = changes.from?.held as RedisHold | undefined;
+    const made = next.apply(changes, this.tellsWatchers, source?.held);
     const { isWanted: isKept, windowMs } = this;
     return { lock: this, turn, made, next, writes: next.takeWrites(), isKept, windowMs };
   }
@@ -663,7 +664,14 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   }
 }
 
-const NOTHING_MADE: StatesMade = { created: [], deleted: [], changed: [], gone: undefined };
+const NOTHING_MADE: StatesMade = {
+  created: [],
+  deleted: [],
+  changed: [],
+  gone: undefined,
+  movedTo: undefined,
+  moved: [],
+};
 const NOTHING_WRITTEN: StateWrites = { deleteAll: false, steps: '', fields: [] };
 
 function lockLost(turn: ManagedTurn | undefined): LockExpiredError {

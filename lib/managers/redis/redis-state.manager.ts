@@ -18,7 +18,7 @@ import type { StateStats } from '../state.manager.js';
 import { UnreadableRecords } from '../unreadable-records.js';
 import type { WatchedState } from '../watch/watched-state.js';
 import { ExpirationWatch, type KeptRecords } from './expiration-watch.js';
-import type { StatesMade } from '../held-states.js';
+import type { HeldStates, StatesMade } from '../held-states.js';
 import { HoldTable } from './hold-table.js';
 import { JointCommit } from './joint-commit.js';
 import { LockCommands } from './lock-commands.js';
@@ -226,14 +226,11 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     if (made.deleted.length + made.created.length > 0) say(() => this.sayCommitted(hold, made));
   }
 
-  private sayCommitted({ ident }: RedisHold, { created, deleted, changed, gone }: StatesMade): void {
+  private sayCommitted({ ident }: RedisHold, { created, deleted, changed, gone, movedTo }: StatesMade): void {
     if (deleted.length > 0) {
       this.expirations.forget(ident);
-      for (const name of deleted)
-        this.hooks.announce('deleted', name, ident, (definition) =>
-          gone?.read(definition, (record, error) => this.unreadable.found(ident, definition, record, error)),
-        );
-      this.emit('deleted', ident, deleted);
+      if (movedTo === undefined) this.sayDeleted(ident, deleted, gone);
+      else this.emitRenamed(ident, movedTo, deleted);
     }
     if (created.length === 0) return;
     for (const { draft, snapshot } of changed) {
@@ -241,6 +238,14 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
         this.hooks.announceState('created', draft.definition, ident, snapshot);
     }
     this.emit('created', ident, created);
+  }
+
+  private sayDeleted(ident: string, names: readonly string[], gone: HeldStates | undefined): void {
+    for (const name of names)
+      this.hooks.announce('deleted', name, ident, (definition) =>
+        gone?.read(definition, (record, error) => this.unreadable.found(ident, definition, record, error)),
+      );
+    this.emit('deleted', ident, names);
   }
 
   /** @internal */

@@ -21,6 +21,7 @@ for (const handler of ['increment', 'other'] as const) {
   addInjectedParameter(CounterController.prototype[handler], {
     index: 0,
     type: CounterState,
+    injects: 'state',
     readonly: false,
     ident: undefined,
     isTypeMissing: false,

@@ -12,10 +12,20 @@ interface ModelTurn {
   readonly ident: number;
   readonly drafts: Map<number, ModelDraft>;
   deletes: boolean;
+  movesTo: number | undefined;
   failure: string | undefined;
 }
 
 class Failure extends Error {}
+
+function show(result: () => unknown): string {
+  try {
+    return `ok ${String(result())}`;
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    return `failed ${error.message}`;
+  }
+}
 
 /** What a manager does, on plain maps: one thing after the other, as the promises say it looks from outside. */
 export class PlainModel {
@@ -57,12 +67,30 @@ export class PlainModel {
   }
 
   run(step: Step): string {
-    try {
-      return `ok ${String(this.act(step))}`;
-    } catch (error) {
-      if (!(error instanceof Failure)) throw error;
-      return `failed ${error.message}`;
-    }
+    return show(() => this.act(step));
+  }
+
+  rename({ from, to }: Extract<Command, { do: 'rename' }>): string {
+    return show(() => this.inTurn(from, (turn) => this.move(turn, to)));
+  }
+
+  login({ from, to, cls, add, ending }: Extract<Command, { do: 'login' }>): string {
+    return show(() =>
+      this.modify({ ident: from, cls, add, ending }, (turn) => {
+        // It could wait for somebody who waits for it.
+        if (to < from) throw new Failure('StateError');
+        this.move(turn, to);
+        this.add(this.draft(turn, cls), add);
+      }),
+    );
+  }
+
+  private move(turn: ModelTurn, to: number): boolean {
+    this.expire(to);
+    if (to !== turn.ident) this.usedMs.set(to, this.nowMs);
+    if (to === turn.ident || this.stored.has(to)) throw new Failure('StateError');
+    turn.movesTo = to;
+    return this.stored.has(turn.ident);
   }
 
   contend({ ident, holdMs, timeoutsMs }: Extract<Command, { do: 'contend' }>): string[] {
@@ -123,13 +151,13 @@ export class PlainModel {
 
   private modify(
     { ident, cls, add, ending }: { ident: number; cls: number; add: number; ending: Ending },
-    middle: () => void,
+    middle: (turn: ModelTurn) => void,
   ): number {
     const isJoined = this.turnOf(ident) !== undefined;
     return this.inTurn(ident, (turn) => {
       const draft = this.draft(turn, cls);
       this.add(draft, add);
-      middle();
+      middle(turn);
       if (ending === 'throw') throw new Failure('refused');
       if (ending === 'unstorable') Object.assign(draft, { unstorable: true, changed: true });
       if (ending === 'abort') {
@@ -163,15 +191,28 @@ export class PlainModel {
 
   private begin(ident: number): ModelTurn {
     this.expire(ident);
-    const turn: ModelTurn = { ident, drafts: new Map(), deletes: false, failure: undefined };
+    const turn: ModelTurn = {
+      ident,
+      drafts: new Map(),
+      deletes: false,
+      movesTo: undefined,
+      failure: undefined,
+    };
     this.open.push(turn);
     return turn;
   }
 
-  private commit({ ident, drafts, deletes, failure }: ModelTurn): void {
+  private commit({ ident: begun, drafts, deletes, movesTo, failure }: ModelTurn): void {
     if (failure !== undefined) throw new Failure(failure);
     for (const { unstorable } of drafts.values()) {
       if (unstorable) throw new Failure('StateSerializationError');
+    }
+    const ident = movesTo ?? begun;
+    const moved = movesTo === undefined ? undefined : this.stored.get(begun);
+    if (moved !== undefined) {
+      this.stored.delete(begun);
+      this.stored.set(ident, moved);
+      this.tell('renamed', begun, [...moved.keys()]);
     }
     const deleted = deletes ? this.stored.get(ident) : undefined;
     if (deleted !== undefined) {

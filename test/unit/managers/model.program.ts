@@ -16,6 +16,9 @@ export type Step =
 
 export type Command =
   | { do: 'step'; step: Step }
+  | { do: 'rename'; from: number; to: number }
+  /** Inside of a turn, between two changes of it. */
+  | { do: 'login'; from: number; to: number; cls: number; add: number; ending: Ending }
   | { do: 'batch'; steps: Step[] }
   | { do: 'advance'; ms: number }
   | { do: 'block'; ms: number; step: Step }
@@ -70,6 +73,11 @@ export const program: fc.Arbitrary<Command[]> = fc.array(
     {
       weight: 2,
       arbitrary: fc.record({ do: fc.constant('batch' as const), steps: fc.array(flat, { maxLength: 8 }) }),
+    },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('rename' as const), from: ident, to: ident }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({ do: fc.constant('login' as const), from: ident, to: ident, cls, add, ending }),
     },
     { weight: 3, arbitrary: fc.record({ do: fc.constant('advance' as const), ms: passing }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constant('block' as const), ms: passing, step }) },

@@ -70,6 +70,10 @@ async function runCommand(
   switch (command.do) {
     case 'step':
       return [await real.run(command.step), model.run(command.step)];
+    case 'rename':
+      return [await real.rename(command), model.rename(command)];
+    case 'login':
+      return [await real.login(command), model.login(command)];
     case 'batch':
       return [
         await Promise.all(command.steps.map((step) => real.run(step))),
@@ -99,13 +103,21 @@ function showEvent({ type, identHash, states }: StateEvent): string {
 class RealRunner {
   constructor(private readonly manager: MemoryStateManager) {}
 
-  async run(step: Step): Promise<string> {
-    try {
-      return `ok ${String(await this.act(step))}`;
-    } catch (error) {
-      const { name, message } = error as Error;
-      return `failed ${name === 'Error' ? message : name}`;
-    }
+  run(step: Step): Promise<string> {
+    return show(this.act(step));
+  }
+
+  rename({ from, to }: Extract<Command, { do: 'rename' }>): Promise<string> {
+    return show(this.manager.renameState(IDENTS[from] as string, IDENTS[to] as string));
+  }
+
+  login({ from, to, cls, add, ending }: Extract<Command, { do: 'login' }>): Promise<string> {
+    return show(
+      this.modify({ ident: from, cls, add, ending }, async (_pause, state) => {
+        await this.manager.renameState(IDENTS[from] as string, IDENTS[to] as string);
+        state.count += add;
+      }),
+    );
   }
 
   async contend(
@@ -160,14 +172,14 @@ class RealRunner {
 
   private modify(
     step: { ident: number; cls: number; add: number; ending: Ending },
-    middle: (pause: () => Promise<void>) => Promise<void>,
+    middle: (pause: () => Promise<void>, state: Counted) => Promise<void>,
   ): Promise<number> {
     const controller = new AbortController();
     return this.manager.modifyState(
       tokenOf(step.ident, step.cls),
       async (state) => {
         state.count += step.add;
-        await middle(settle);
+        await middle(settle, state);
         if (step.ending === 'throw') throw new Error('refused');
         if (step.ending === 'abort') controller.abort(new Error('aborted'));
         if (step.ending === 'unstorable') Object.assign(state, { extra: () => undefined });
@@ -175,6 +187,15 @@ class RealRunner {
       },
       { signal: controller.signal },
     );
+  }
+}
+
+async function show(result: Promise<unknown>): Promise<string> {
+  try {
+    return `ok ${String(await result)}`;
+  } catch (error) {
+    const { name, message } = error as Error;
+    return `failed ${name === 'Error' ? message : name}`;
   }
 }
 

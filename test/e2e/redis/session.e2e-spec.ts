@@ -1,0 +1,5 @@
+import { keepStatesInRedis } from '../../support/app-redis.js';
+
+keepStatesInRedis();
+// Everything it says of states in memory is true of states on a server too.
+await import('../session.e2e-spec.js');
