@@ -209,11 +209,4 @@ describe('StateTestingModule', () => {
     const imports = [StateTestingModule.forRoot(), AppModule];
     await expect(Test.createTestingModule({ imports }).compile()).rejects.toThrow(/imported 2 times/);
   });
-
-  it('leaves no timer of its clock behind', async () => {
-    const { testing, clock } = await start([StateTestingModule.forRoot()]);
-    await testing.seed(token);
-    await module.close();
-    expect((clock as unknown as { timers: Set<unknown> }).timers.size).toBe(0);
-  });
 });
