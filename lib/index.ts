@@ -6,6 +6,11 @@ export {
 } from './decorators/inject-state.decorator.js';
 export { OnState, type StateHookMethod } from './decorators/on-state.decorator.js';
 export { State, type StateDeclaration } from './decorators/state.decorator.js';
+export {
+  StateHealthIndicator,
+  type StateHealth,
+  type StateHealthThresholds,
+} from './health/state-health.indicator.js';
 export type { IdentOfContext } from './injection/injected-state.js';
 export { RequestStates } from './injection/request-states.js';
 export { StateSession } from './injection/state-session.js';
@@ -15,6 +20,7 @@ export { StateInterceptor } from './injection/state.interceptor.js';
 export type { Duration } from './internal/duration.js';
 export type { JsonPatchOperation } from './internal/json-patch.js';
 export { StateContext } from './managers/state-context.js';
+export type { InspectedTurn, InspectedWaiter, StateInspection } from './managers/state-inspection.js';
 export type { StateHookEvent, StateHookReason } from './managers/state-hooks.js';
 export {
   StateManager,

@@ -1,5 +1,7 @@
 /** Injection token of the {@link ResolvedStateOptions} in force. */
 export const STATE_OPTIONS = Symbol.for('nestjs-state:options');
+/** Injection token of what a `StateTestingModule` has put in the place of options and clock. */
+export const STATE_TESTING = Symbol.for('nestjs-state:testing');
 
 /** Metadata of a handler: the states it has injected. */
 export const STATE_PARAMETERS = 'nestjs-state:parameters';

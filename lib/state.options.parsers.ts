@@ -18,6 +18,11 @@ export function parseText(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
+export function parseFlag(value: unknown): boolean | undefined {
+  if (value === true || value === 'true') return true;
+  return value === false || value === 'false' ? false : undefined;
+}
+
 export function parseHttpName(value: unknown): string | undefined {
   return typeof value === 'string' && HTTP_NAME.test(value) ? value : undefined;
 }

@@ -2,7 +2,7 @@ import { parseDurationMs, type Duration } from './internal/duration.js';
 import type { StateManagerMode } from './managers/state.manager.js';
 import { InvalidStateManagerModeError, InvalidStateOptionsError } from './state.errors.js';
 import type { ResolvedStateOptions, StateModuleOptions } from './state.options.js';
-import { parseObject, parseRedisUrl, parseText, show } from './state.options.parsers.js';
+import { parseFlag, parseObject, parseRedisUrl, parseText, show } from './state.options.parsers.js';
 import { resolveTokenOptions } from './state.options.token.js';
 
 /** Reads one configuration value, as `ConfigService.get` does. */
@@ -20,6 +20,7 @@ const KEYS = {
     'acquireTimeout',
     'maxWaiters',
     'drainTimeout',
+    'telemetry',
     'memory',
     'redis',
     'disk',
@@ -69,6 +70,7 @@ export function resolveStateOptions(
     acquireTimeoutMs: reader.duration('acquireTimeout', 'STATE_LOCK_ACQUIRE_TIMEOUT', '30s', 'zero allowed'),
     maxWaiters: reader.count('maxWaiters', 'STATE_LOCK_MAX_WAITERS', 1_000, 0),
     drainTimeoutMs: reader.duration('drainTimeout', 'STATE_DRAIN_TIMEOUT', '10s', 'zero allowed'),
+    telemetry: reader.value('telemetry', ['STATE_TELEMETRY'], true, parseFlag, "'true' or 'false'") ?? true,
     memory: { maxStates: reader.count('memory.maxStates', 'STATE_MEMORY_MAX_STATES', 1_000_000, 1) },
     redis: {
       url,

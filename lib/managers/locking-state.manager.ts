@@ -19,6 +19,7 @@ import {
 } from '../state.errors.js';
 import type { ResolvedStateOptions } from '../state.options.js';
 import type { StateToken } from '../state.token.js';
+import { StateTelemetry } from '../telemetry/state-telemetry.js';
 import { JoinedTurn } from './joined-turn.js';
 import { lockExpired, lockTimeout, tooManyWaiters } from './lock-errors.js';
 import { ManagedTurn, type PreparedTurn, type TurnChanges, type TurnHost } from './managed-turn.js';
@@ -35,10 +36,14 @@ import {
   type StateTurn,
   type TurnOptions,
 } from './state.manager.js';
+import { longestTurns, oldestWaiter, type StateInspection } from './state-inspection.js';
 import { enclosingFrame, findOpenTurn, runInFrame } from './turn-scope.js';
 import type { StateChange } from './watch/state-change.js';
 import { StateWatches } from './watch/state-watches.js';
 import type { WatchedState } from './watch/watched-state.js';
+
+/** How many turns an inspection shows. */
+const INSPECTED_TURNS = 20;
 
 type Lifecycle = 'open' | 'draining' | 'closed';
 
@@ -68,6 +73,8 @@ export abstract class LockingStateManager
   private onIdle: (() => void) | undefined;
   /** Events that wait until everything is written that is written together. */
   private heldBack: StateEvent[] | undefined;
+  /** Who tells OpenTelemetry of the turns, where an SDK listens. */
+  private telemetry: StateTelemetry | undefined = undefined;
 
   constructor(
     protected readonly options: ResolvedStateOptions,
@@ -99,6 +106,8 @@ export abstract class LockingStateManager
   async onModuleInit(): Promise<void> {
     for (const prepare of this.preparations) prepare();
     await this.openStore();
+    const { mode, telemetry } = this.options;
+    if (telemetry) this.telemetry = await StateTelemetry.open(mode, () => this.stats());
   }
 
   async onModuleDestroy(): Promise<void> {
@@ -223,6 +232,20 @@ export abstract class LockingStateManager
     return this.begin(ident, options);
   }
 
+  override inspect(limit = INSPECTED_TURNS): StateInspection {
+    const nowMs = this.clock.nowMs();
+    const turns = longestTurns(this.leases, this.mutex, nowMs, limit);
+    const waiter = oldestWaiter(this.mutex, nowMs);
+    const first = this.leases.first;
+    return {
+      ...this.stats(),
+      turns,
+      longestHoldMs: first === undefined ? 0 : nowMs - first.openedAtMs,
+      oldestWaiter: waiter,
+      oldestWaitMs: waiter?.waitedMs ?? 0,
+    };
+  }
+
   override watch<T>(token: StateToken<T>): Observable<StateChange<T>> {
     return this.watches.watch(token);
   }
@@ -262,6 +285,7 @@ export abstract class LockingStateManager
     this.openTurns -= 1;
     const nowMs = this.clock.nowMs();
     this.releaseLock(turn, nowMs);
+    if (this.telemetry !== undefined) this.telemetry.ended(turn, nowMs);
     // Last, as everything that is said: a logger that throws must not keep a lock.
     this.slowTurns.check(turn, nowMs - turn.openedAtMs);
   }
@@ -302,17 +326,19 @@ export abstract class LockingStateManager
     // Nothing to cancel where nobody waits there.
   }
 
-  /** Whether anybody listens to {@link events$}: what is only kept for events need not be kept otherwise. */
+  /** Whether anybody is told of events: what is only kept for events need not be kept otherwise. */
   protected get isObserved(): boolean {
-    return this.events.observed;
+    return this.events.observed || this.telemetry !== undefined;
   }
 
   protected emit(type: StateEventType, ident: string, states: readonly string[]): void {
     // The hash costs more than a turn: nobody pays for it unless somebody listens.
-    if (this.events.observed) this.say({ type, identHash: hashIdent(ident), states });
+    if (this.events.observed) this.emitOf(type, hashIdent(ident), states);
+    else this.telemetry?.happened(type, states);
   }
 
   protected emitOf(type: StateEventType, identHash: string, states: readonly string[]): void {
+    this.telemetry?.happened(type, states);
     this.say({ type, identHash, states });
   }
 
@@ -345,6 +371,16 @@ export abstract class LockingStateManager
    */
   addHook(hook: StateHook): void {
     this.hooks.add(hook);
+  }
+
+  /**
+   * Asks the store for a sign of life, where it is not a part of this process.
+   *
+   * @internal For health checks.
+   * @throws {StateStoreUnavailableError} when there is none. @throws {StateManagerClosedError} after shutdown.
+   */
+  async reachStore(): Promise<void> {
+    this.assertReadable();
   }
 
   /**
@@ -431,12 +467,14 @@ export abstract class LockingStateManager
       this.enter(turn);
       return turn;
     }
-    return this.wait(turn, isFree, { timeoutMs, startMs: since ?? this.clock.nowMs(), signal });
+    const waiting = this.wait(turn, isFree, { timeoutMs, startMs: since ?? this.clock.nowMs(), signal });
+    return this.telemetry?.follow(turn, waiting, () => this.clock.nowMs()) ?? waiting;
   }
 
   private async wait(turn: ManagedTurn, isFree: boolean, wait: LockWait): Promise<ManagedTurn> {
     const { ident } = turn;
     const { signal } = wait;
+    turn.waitsSinceMs = this.clock.nowMs();
     if (!isFree) {
       const outcome = await this.queue(turn, wait);
       if (outcome === 'cancelled') throw new StateManagerClosedError();
@@ -490,6 +528,7 @@ export abstract class LockingStateManager
     const nowMs = this.clock.nowMs();
     turn.openedAtMs = nowMs;
     this.openTurns += 1;
+    if (this.telemetry !== undefined) turn.context ??= this.telemetry.context();
     this.leases.push(turn, nowMs + this.options.maxHoldMs);
     this.leaseWorker.wakeInTime();
   }
@@ -542,6 +581,7 @@ export abstract class LockingStateManager
     const unfinishedHooks = this.hooks.stop();
     this.watches.complete();
     this.events.complete();
+    this.telemetry?.stop();
     for (const description of unfinished) {
       this.logger.warn(
         `Closed: ${description} was still running after ${this.options.drainTimeoutMs} ms and cannot be stored.`,

@@ -72,6 +72,10 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   deadlineMs = 0;
   /** When it got the lock, by the manager's clock. */
   openedAtMs = 0;
+  /** Since when it waited, or has waited, for its lock; `undefined` where it was free. */
+  waitsSinceMs: number | undefined = undefined;
+  /** Where its span belongs, if it is to have one. */
+  context: object | undefined = undefined;
   /** What its manager keeps with it while it has the lock. */
   held: object | undefined = undefined;
   /** Turns of other idents that end when and as this one does: what they change is stored with it. */
@@ -108,6 +112,16 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   /** False once it has been committed or rolled back. A turn that lost its lock is still running. */
   get isRunning(): boolean {
     return this.status === 'open' || this.status === 'lost';
+  }
+
+  /** What has become of it. */
+  get outcome(): TurnStatus {
+    return this.status;
+  }
+
+  /** Settles when the store has answered its commit, where it needs an answer of the store. */
+  get answer(): Promise<void> | undefined {
+    return (this.leader ?? this).storing;
   }
 
   get signal(): AbortSignal {

@@ -20,6 +20,7 @@ const VALUES = [
   'StateContext',
   'StateError',
   'StateGuard',
+  'StateHealthIndicator',
   'StateIdent',
   'StateInterceptor',
   'StateManager',
@@ -40,6 +41,8 @@ const TYPES = [
   'IdentOfContext',
   'Immutable',
   'InjectStateOptions',
+  'InspectedTurn',
+  'InspectedWaiter',
   'InvalidStateTokenReason',
   'JsonPatchOperation',
   'MemoryStateOptions',
@@ -53,9 +56,12 @@ const TYPES = [
   'StateErrorCode',
   'StateEvent',
   'StateEventType',
+  'StateHealth',
+  'StateHealthThresholds',
   'StateHookEvent',
   'StateHookMethod',
   'StateHookReason',
+  'StateInspection',
   'StateManagerMode',
   'StateModuleAsyncOptions',
   'StateModuleOptions',
@@ -90,11 +96,23 @@ function exportsOf(path: string): { values: string[]; types: string[] } {
   return { values: values.sort(), types: types.sort() };
 }
 
+const TESTING_VALUES = ['StateTesting', 'StateTestingClock', 'StateTestingModule'];
+const TESTING_TYPES = ['StateTestingOptions'];
+
 describe('The public surface', () => {
   it.each(['lib/index.ts', 'dist/index.d.ts'])('of %s is what is listed here', (file) => {
     const { values, types } = exportsOf(ROOT + file);
     expect(values).toEqual(VALUES.toSorted());
     expect(types).toEqual(TYPES.toSorted());
+  });
+
+  it.each(['lib/testing.ts', 'dist/testing.d.ts'])('of %s is what is listed here', (file) => {
+    expect(exportsOf(ROOT + file)).toEqual({ values: TESTING_VALUES, types: TESTING_TYPES });
+  });
+
+  it('has nothing for tests where applications import from', () => {
+    const names = [...VALUES, ...TYPES];
+    expect(names.filter((name) => /Testing/.test(name))).toEqual([]);
   });
 
   it('has the same values once built, and no default export', async () => {

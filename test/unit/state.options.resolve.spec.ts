@@ -76,6 +76,15 @@ const CASES: OptionCase[] = [
     bad: [-1, 1.5, 'many', '1e3', true, {}],
   },
   {
+    key: 'telemetry',
+    resolved: 'telemetry',
+    environmentKey: 'STATE_TELEMETRY',
+    otherwise: true,
+    option: [false, false],
+    environment: ['false', false],
+    bad: ['no', 0, 1, null, {}],
+  },
+  {
     key: 'memory.maxStates',
     resolved: 'memory.maxStates',
     environmentKey: 'STATE_MEMORY_MAX_STATES',

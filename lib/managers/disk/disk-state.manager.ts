@@ -95,6 +95,11 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
     return settled.length < 2 ? settled[0] : Promise.all(settled).then(() => undefined);
   }
 
+  override async reachStore(): Promise<void> {
+    this.assertReadable();
+    void this.store;
+  }
+
   protected override async openStore(): Promise<void> {
     const { options, clock } = this;
     const store = await DiskStore.open(options.disk.path, this.freeBytes);

@@ -139,6 +139,12 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     return this.connection.countKeys(this.keys.statesPattern(this.connection.keyPrefix));
   }
 
+  override async reachStore(): Promise<void> {
+    this.assertReadable();
+    // A read of what is nobody's: on a cluster it is now this node that answers, now that one.
+    await this.commands.read(this.keys.ofIdent(randomBytes(INSTANCE_BYTES).toString('base64url')), 'health');
+  }
+
   stats(): StateStats {
     const { openTurns, mutex } = this;
     return { mode: 'redis', openTurns, waiting: mutex.waiting + mutex.held - openTurns };
