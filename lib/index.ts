@@ -9,6 +9,7 @@ export { StateInterceptor } from './injection/state.interceptor.js';
 export type { Duration } from './internal/duration.js';
 export type { JsonPatchOperation } from './internal/json-patch.js';
 export { StateContext } from './managers/state-context.js';
+export type { InspectedTurn, InspectedWaiter, StateInspection } from './managers/state-inspection.js';
 export type { StateHookEvent, StateHookReason } from './managers/state-hooks.js';
 export {
   StateManager,

@@ -31,6 +31,12 @@ export class DeadlineQueue<T extends DeadlineNode> {
     return this.ends.next === this.ends ? undefined : (this.ends.next as T);
   }
 
+  /** All items, the earliest deadline first. */
+  *[Symbol.iterator](): Iterator<T> {
+    for (let node = this.ends.next; node !== undefined && node !== this.ends; node = node.next)
+      yield node as T;
+  }
+
   /** Puts `node` last, wherever it stood before. `deadlineMs` must not be earlier than that of any item inside. */
   push(node: T, deadlineMs: number): void {
     this.remove(node);

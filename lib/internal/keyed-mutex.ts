@@ -62,6 +62,14 @@ export class KeyedMutex {
     return this.locks[key]?.owner;
   }
 
+  /** Of each key who holds it, and who has waited longest for it. Cost: a look at every locked key. */
+  *foremost(): Generator<object, void, undefined> {
+    for (const { owner, first } of Object.values(this.locks)) {
+      yield owner;
+      if (first !== undefined) yield first.owner;
+    }
+  }
+
   /** Takes `key` for `owner` if it is free. Never waits, never overtakes: a key with waiters is not free. */
   tryAcquire(key: string, owner: object): boolean {
     if (this.locks[key] !== undefined) return false;

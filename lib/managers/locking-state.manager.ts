@@ -35,10 +35,14 @@ import {
   type StateTurn,
   type TurnOptions,
 } from './state.manager.js';
+import { longestTurns, oldestWaiter, type StateInspection } from './state-inspection.js';
 import { enclosingFrame, findOpenTurn, runInFrame } from './turn-scope.js';
 import type { StateChange } from './watch/state-change.js';
 import { StateWatches } from './watch/state-watches.js';
 import type { WatchedState } from './watch/watched-state.js';
+
+/** How many turns an inspection shows. */
+const INSPECTED_TURNS = 20;
 
 type Lifecycle = 'open' | 'draining' | 'closed';
 
@@ -202,6 +206,20 @@ export abstract class LockingStateManager
 
   override async openTurn(ident: string, options?: TurnOptions): Promise<StateTurn> {
     return this.begin(ident, options);
+  }
+
+  override inspect(limit = INSPECTED_TURNS): StateInspection {
+    const nowMs = this.clock.nowMs();
+    const turns = longestTurns(this.leases, this.mutex, nowMs, limit);
+    const waiter = oldestWaiter(this.mutex, nowMs);
+    const first = this.leases.first;
+    return {
+      ...this.stats(),
+      turns,
+      longestHoldMs: first === undefined ? 0 : nowMs - first.openedAtMs,
+      oldestWaiter: waiter,
+      oldestWaitMs: waiter?.waitedMs ?? 0,
+    };
   }
 
   override watch<T>(token: StateToken<T>): Observable<StateChange<T>> {
@@ -405,6 +423,7 @@ export abstract class LockingStateManager
   private async wait(turn: ManagedTurn, isFree: boolean, wait: LockWait): Promise<ManagedTurn> {
     const { ident } = turn;
     const { signal } = wait;
+    turn.waitsSinceMs = this.clock.nowMs();
     if (!isFree) {
       const outcome = await this.queue(turn, wait);
       if (outcome === 'cancelled') throw new StateManagerClosedError();

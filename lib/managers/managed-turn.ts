@@ -67,6 +67,8 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   deadlineMs = 0;
   /** When it got the lock, by the manager's clock. */
   openedAtMs = 0;
+  /** Since when it waited, or has waited, for its lock; `undefined` where it was free. */
+  waitsSinceMs: number | undefined = undefined;
   /** What its manager keeps with it while it has the lock. */
   held: object | undefined = undefined;
   /** Turns of other idents that end when and as this one does: what they change is stored with it. */

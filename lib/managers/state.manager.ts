@@ -3,6 +3,7 @@ import type { Immutable } from 'immer';
 import type { Observable } from 'rxjs';
 import type { Duration } from '../internal/duration.js';
 import type { StateToken } from '../state.token.js';
+import type { StateInspection } from './state-inspection.js';
 import type { StateChange } from './watch/state-change.js';
 
 /** Where the states live. */
@@ -184,6 +185,14 @@ export abstract class StateManager {
 
   /** What this process does right now. O(1). */
   abstract stats(): StateStats;
+
+  /**
+   * {@link stats}, and who is at it: the `limit` turns of this process that have held their locks longest, and the caller
+   * that has waited longest. For health checks and people who look; a look at every lock that is held now.
+   *
+   * @param limit The most turns that are shown. @default 20
+   */
+  abstract inspect(limit?: number): StateInspection;
 
   /** How many idents have a stored state, over the whole store. Cost: O(1) in memory, a scan elsewhere. */
   abstract count(): Promise<number>;

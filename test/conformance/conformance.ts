@@ -9,6 +9,7 @@ import { exclusiveSuite } from './exclusive.suite.js';
 import { expirationSuite } from './expiration.suite.js';
 import type { ConformanceHarness } from './harness.js';
 import { hooksSuite } from './hooks.suite.js';
+import { inspectionSuite } from './inspection.suite.js';
 import { leaseSuite } from './lease.suite.js';
 import { leftoversSuite } from './leftovers.suite.js';
 import { lifecycleSuite } from './lifecycle.suite.js';
@@ -45,6 +46,7 @@ const SUITES = [
   eventsSuite,
   watchSuite,
   hooksSuite,
+  inspectionSuite,
 ];
 
 /** Everything a manager promises, asked of the one that `harness` opens. */
