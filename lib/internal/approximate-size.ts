@@ -29,7 +29,8 @@ class Estimate {
     if (ArrayBuffer.isView(value)) return value.byteLength;
     if (Array.isArray(value)) return this.items(value, value.length);
     if (types.isSet(value)) return this.items(value, value.size);
-    if (types.isMap(value)) return this.items(value, value.size, ([key, item]) => this.of(key) + this.of(item));
+    if (types.isMap(value))
+      return this.items(value, value.size, ([key, item]) => this.of(key) + this.of(item));
     const fields = value as Record<string, unknown>;
     const keys = Object.keys(fields);
     return this.items(keys, keys.length, (key) => key.length + 1 + this.of(fields[key]));

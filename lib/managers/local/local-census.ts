@@ -40,5 +40,5 @@ export async function takeLocalCensus<E>(
       sliceEndMs = performance.now() + SLICE_MS;
     }
   }
-  return { idents: entries.size, isEstimate: false, counted, measured, classes: tally.list() };
+  return { idents: counted, isEstimate: false, counted, measured, classes: tally.list() };
 }

@@ -186,7 +186,10 @@ export class RedisConnection {
     const counts = samples.map(({ total }) => total);
     return {
       keys: samples.flatMap(({ keys }) => keys),
-      total: counts.reduce((sum, count) => (sum === undefined || count === undefined ? undefined : sum + count), 0),
+      total: counts.reduce(
+        (sum, count) => (sum === undefined || count === undefined ? undefined : sum + count),
+        0,
+      ),
       isEstimate: samples.some(({ isEstimate }) => isEstimate),
     };
   }
