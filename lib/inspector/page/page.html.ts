@@ -6,7 +6,7 @@ interface Plot {
 const PLOTS: readonly Plot[] = [
   { id: 'turns', title: 'Open turns' },
   { id: 'waiting', title: 'Waiting' },
-  { id: 'expired', title: 'Expired per minute' },
+  { id: 'expired', title: 'Expired / min' },
   { id: 'states', title: 'States' },
 ];
 

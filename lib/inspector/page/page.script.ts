@@ -38,8 +38,9 @@ function bytes(count) {
 }
 
 /** The next 1, 2 or 5 with zeros behind it. */
-function roundUp(value) {
-  const power = 10 ** Math.floor(Math.log10(Math.max(value, 5)));
+function roundUp(count) {
+  const value = Math.max(count, 5);
+  const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
 }
 
@@ -76,6 +77,13 @@ function draw(plot, samples, nowMs) {
 /** Only what has changed is touched: a text that is being selected, or read out, stays as it is. */
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
+}
+
+/** Where a line ends, a long name is broken between its words. */
+function setName(element, name) {
+  if (element.textContent === name) return;
+  const words = name.split(/(?<=[.:/_-])|(?<=[a-z])(?=[A-Z])/);
+  element.replaceChildren(...words.flatMap((word, index) => (index === 0 ? [word] : [document.createElement('wbr'), word])));
 }
 
 function element(name, className, ...children) {
@@ -209,7 +217,7 @@ function show(report, samples, now) {
     () => element('div', '', element('dt', ''), element('dd', '')),
     (row, { name, value, unit }) => {
       setText(row.children[0], name);
-      setText(row.children[1], unit === 'ms' ? duration(value) : typeof value === 'number' ? number(value) : value);
+      setText(row.children[1], unit === 'ms' ? duration(value) : typeof value === 'number' ? whole.format(value) : value);
     },
   );
 }
@@ -248,7 +256,7 @@ function showLocks(report) {
   const { turns, openTurns } = report;
   const { lockWarningThreshold, maxHold } = optionsOf(report);
   const more = openTurns - turns.length;
-  setText($('#locks .note'), 'Of this process. One that is held for ' + duration(maxHold) + ' is lost.' + (more > 0 ? ' ' + number(more) + ' more are not shown.' : ''));
+  setText($('#locks .note'), 'Of this process. The bars are full after ' + duration(maxHold) + ': then the lock is lost.' + (more > 0 ? ' ' + number(more) + ' more are not shown.' : ''));
   fill(
     $('#locks tbody'),
     turns,
@@ -262,7 +270,7 @@ function showLocks(report) {
       const level = heldMs > 0.8 * maxHold ? 'ending' : heldMs > lockWarningThreshold ? 'slow' : 'fine';
       row.dataset.level = level;
       const [name, tag, under] = row.children[0].children;
-      setText(name, label);
+      setName(name, label);
       setText(tag, { ending: 'lost soon', slow: 'slow', fine: '' }[level]);
       tag.hidden = level === 'fine';
       const classes = states.filter((state) => state !== label).join(', ');
@@ -301,7 +309,7 @@ function showClasses(report) {
       return element('tr', '', name, element('td', 'number'), element('td', 'number'), element('td', 'number'));
     },
     (row, { name, count, each, together }) => {
-      setText(row.children[0].children[0], name);
+      setName(row.children[0].children[0], name);
       setText(row.children[1], about(number(count), isPart));
       setText(row.children[2], each === undefined ? '–' : bytes(each));
       setText(row.children[3], together === undefined ? '–' : bytes(together));

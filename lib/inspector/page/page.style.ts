@@ -95,8 +95,11 @@ header {
   margin-bottom: var(--gap);
 }
 header > div {
-  flex: 1 1 14rem;
+  flex: 1 1 100%;
   min-width: 0;
+}
+#pause {
+  margin-left: auto;
 }
 #about {
   color: var(--quiet);
@@ -174,7 +177,8 @@ main {
   align-items: start;
 }
 [data-connection='lost'] main {
-  opacity: 0.6;
+  opacity: 0.85;
+  filter: grayscale(1);
 }
 .card {
   min-width: 0;
@@ -370,6 +374,14 @@ dd {
   text-align: right;
 }
 
+@media (min-width: 36rem) {
+  header > div {
+    flex: 1 1 14rem;
+  }
+  #pause {
+    margin-left: 0;
+  }
+}
 @media (min-width: 56rem) {
   main {
     grid-template-columns: minmax(0, 3fr) minmax(0, 2fr);
