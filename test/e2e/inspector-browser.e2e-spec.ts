@@ -90,7 +90,7 @@ describe('The page of the inspector', () => {
     page.on('request', (request) => traffic.push(request.url()));
     page.on('response', (response) => {
       void response.text().then(
-        (text) => traffic.push(JSON.stringify(response.headers()), text),
+        (body) => traffic.push(JSON.stringify(response.headers()), body),
         () => undefined,
       );
     });

@@ -53,7 +53,7 @@ export function pageHtml(folder: string, query: string): string {
         <h1>States</h1>
         <p id="about">&nbsp;</p>
       </div>
-      <label id="processes" hidden>Process <select></select></label>
+      <label id="processes" hidden><span>Process</span> <select></select></label>
       <p id="status" role="status">Loading…</p>
       <button id="pause" type="button" aria-pressed="false">Pause</button>
     </header>

@@ -374,6 +374,15 @@ dd {
   text-align: right;
 }
 
+@media (max-width: 35.99rem) {
+  #processes span {
+    position: absolute;
+    width: 1px;
+    height: 1px;
+    overflow: hidden;
+    clip-path: inset(50%);
+  }
+}
 @media (min-width: 36rem) {
   header > div {
     flex: 1 1 14rem;

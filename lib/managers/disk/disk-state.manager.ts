@@ -163,8 +163,8 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
     }
   }
 
-  protected namesOf(entry: DiskEntry): readonly string[] {
-    return entry.names;
+  protected visitNames({ names }: DiskEntry, visit: (name: string) => void): void {
+    for (const name of names) visit(name);
   }
 
   protected bytesOf({ hash: key }: DiskEntry, name: string): number | undefined {

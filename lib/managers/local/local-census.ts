@@ -8,7 +8,8 @@ const LOOK_EVERY = 256;
 
 export interface LocalCensusSource<E> {
   readonly entries: ReadonlyMap<string, E>;
-  namesOf(entry: E): readonly string[];
+  /** Calls `visit` with the name of each of its states. No list: it would be garbage, of which each ident had a share. */
+  visitNames(entry: E, visit: (name: string) => void): void;
   /** `undefined` when that cannot be seen right now. */
   bytesOf(entry: E, name: string): number | undefined;
 }
@@ -19,20 +20,23 @@ export interface LocalCensusSource<E> {
  * Works in slices of a few milliseconds; what comes and goes meanwhile may be counted or not.
  */
 export async function takeLocalCensus<E>(
-  { entries, namesOf, bytesOf }: LocalCensusSource<E>,
+  { entries, visitNames, bytesOf }: LocalCensusSource<E>,
   limit: number,
 ): Promise<StateCensus> {
   const tally = new CensusTally();
   const idents = entries.size;
   const stride = Math.max(1, Math.ceil(idents / Math.max(1, limit)));
+  let entry: E;
+  let isMeasured = false;
+  const count = (name: string): void => tally.add(name, isMeasured ? bytesOf(entry, name) : undefined);
   let counted = 0;
   let measured = 0;
   let sliceEndMs = performance.now() + SLICE_MS;
-  for (const entry of entries.values()) {
+  for (entry of entries.values()) {
     // With many that come in meanwhile it would never end.
     if (counted === idents) break;
-    const isMeasured = counted % stride === 0;
-    for (const name of namesOf(entry)) tally.add(name, isMeasured ? bytesOf(entry, name) : undefined);
+    isMeasured = counted % stride === 0;
+    visitNames(entry, count);
     counted += 1;
     if (isMeasured) measured += 1;
     if ((isMeasured || counted % LOOK_EVERY === 0) && performance.now() > sliceEndMs) {

@@ -54,15 +54,15 @@ export abstract class LocalStateManager<E extends DeadlineNode> extends LockingS
     return takeLocalCensus(
       {
         entries: this.entries,
-        namesOf: (entry) => this.namesOf(entry),
+        visitNames: (entry, visit) => this.visitNames(entry, visit),
         bytesOf: (entry, name) => this.bytesOf(entry, name),
       },
       limit,
     );
   }
 
-  /** The names of the states of `entry`. */
-  protected abstract namesOf(entry: E): readonly string[];
+  /** Calls `visit` with the name of each state of `entry`. */
+  protected abstract visitNames(entry: E, visit: (name: string) => void): void;
   /** About how many bytes that state has, or `undefined` when that cannot be seen right now. */
   protected abstract bytesOf(entry: E, name: string): number | undefined;
   /** The window of `entry`, which nobody uses, is over. It has left the list. */

@@ -82,8 +82,8 @@ export class MemoryStateManager extends LocalStateManager<MemoryEntry> {
     this.evictBeyondLimit();
   }
 
-  protected namesOf(entry: MemoryEntry): readonly string[] {
-    return entry.names();
+  protected visitNames(entry: MemoryEntry, visit: (name: string) => void): void {
+    entry.visitNames(visit);
   }
 
   protected bytesOf(entry: MemoryEntry, name: string): number | undefined {
