@@ -1,7 +1,5 @@
 /** Injection token of the {@link ResolvedStateOptions} in force. */
 export const STATE_OPTIONS = Symbol.for('nestjs-state:options');
-/** Injection token of the options of one `StateInspectorModule`. */
-export const INSPECTOR_OPTIONS = Symbol('nestjs-state:inspector-options');
 
 /** Metadata of a handler: the states it has injected. */
 export const STATE_PARAMETERS = 'nestjs-state:parameters';

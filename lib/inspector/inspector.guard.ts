@@ -8,8 +8,7 @@ import {
   type ExecutionContext,
 } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
-import { INSPECTOR_OPTIONS } from '../state.constants.js';
-import type { StateInspectorOptions } from './inspector.options.js';
+import { INSPECTOR_OPTIONS, type StateInspectorOptions } from './inspector.options.js';
 
 /** Lets in who may look, and answers everybody else as if there were nothing to look at. */
 @Injectable()

@@ -1,6 +1,9 @@
 import type { ExecutionContext } from '@nestjs/common';
 import { InvalidStateOptionsError } from '../state.errors.js';
 
+/** Injection token of the options of one `StateInspectorModule`. */
+export const INSPECTOR_OPTIONS = Symbol('nestjs-state:inspector-options');
+
 /** Options of `StateInspectorModule.forRoot()`. Both are required: there is no page that nobody has asked for. */
 export interface StateInspectorOptions {
   /**

@@ -1,8 +1,11 @@
 import { Module, type DynamicModule } from '@nestjs/common';
-import { INSPECTOR_OPTIONS } from '../state.constants.js';
 import { inspectorControllerAt } from './inspector.controller.js';
 import { InspectorGuard } from './inspector.guard.js';
-import { resolveInspectorOptions, type StateInspectorOptions } from './inspector.options.js';
+import {
+  INSPECTOR_OPTIONS,
+  resolveInspectorOptions,
+  type StateInspectorOptions,
+} from './inspector.options.js';
 import { StateInspector } from './state-inspector.js';
 
 /**
