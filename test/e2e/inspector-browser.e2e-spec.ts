@@ -98,6 +98,38 @@ describe('The page of the inspector', () => {
     return page;
   }
 
+  it('says that nothing is held and nothing stored, when that is so', async () => {
+    await using turn = await app.states.openTurn(MARK, { label: 'Tests.hold' });
+    const page = await open(PHONE);
+    await until('the lock is shown', async () => (await text(page, '#locks tbody')).includes('Tests.hold'));
+    await turn.rollback();
+    await page.getByText('No lock is held right now.').waitFor();
+    await page.getByText('Nothing is stored.').waitFor();
+    expect(complaints).toEqual([]);
+    await page.context().close();
+  });
+
+  it('says that the connection is lost, and goes on when it is back; rests while it is paused', async () => {
+    await storeStates(app.states, 4);
+    const page = await open(DESKTOP);
+    await isLive(page);
+    await page.route('**/data', (route) => route.abort());
+    await page.getByText(/^No answer since .*Trying again/).waitFor();
+    await page.unroute('**/data');
+    await isLive(page);
+    expect(await page.locator('#trouble').isVisible()).toBe(false);
+    // By the keyboard alone.
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    await page.getByText(/^Paused at/).waitFor();
+    expect(await page.locator('#pause').getAttribute('aria-pressed')).toBe('true');
+    await page.keyboard.press('Enter');
+    await isLive(page);
+    isLetIn = false;
+    await page.getByText(/does not let this page look any more \(404\)/).waitFor();
+    await page.context().close();
+  });
+
   it.each(WIDTHS)(
     'shows what is going on, on %s, and no ident in anything that it gets',
     async (_, viewport) => {
@@ -143,37 +175,4 @@ describe('The page of the inspector', () => {
       await page.context().close();
     },
   );
-
-  it('says that nothing is held and nothing stored, when that is so', async () => {
-    await until('nothing is stored', async () => (await app.states.count()) === 0);
-    await using turn = await app.states.openTurn(MARK, { label: 'Tests.hold' });
-    const page = await open(PHONE);
-    await until('the lock is shown', async () => (await text(page, '#locks tbody')).includes('Tests.hold'));
-    await turn.rollback();
-    await page.getByText('No lock is held right now.').waitFor();
-    await page.getByText('Nothing is stored.').waitFor();
-    expect(complaints).toEqual([]);
-    await page.context().close();
-  });
-
-  it('says that the connection is lost, and goes on when it is back; rests while it is paused', async () => {
-    await storeStates(app.states, 4);
-    const page = await open(DESKTOP);
-    await isLive(page);
-    await page.route('**/data', (route) => route.abort());
-    await page.getByText(/^No answer since .*Trying again/).waitFor();
-    await page.unroute('**/data');
-    await isLive(page);
-    expect(await page.locator('#trouble').isVisible()).toBe(false);
-    // By the keyboard alone.
-    await page.keyboard.press('Tab');
-    await page.keyboard.press('Enter');
-    await page.getByText(/^Paused at/).waitFor();
-    expect(await page.locator('#pause').getAttribute('aria-pressed')).toBe('true');
-    await page.keyboard.press('Enter');
-    await isLive(page);
-    isLetIn = false;
-    await page.getByText(/does not let this page look any more \(404\)/).waitFor();
-    await page.context().close();
-  });
 });
