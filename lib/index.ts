@@ -17,6 +17,8 @@ export { StateSession } from './injection/state-session.js';
 export { StateTokenResolver } from './injection/state-token.resolver.js';
 export { StateGuard } from './injection/state.guard.js';
 export { StateInterceptor } from './injection/state.interceptor.js';
+export type { StateInspectorOptions } from './inspector/inspector.options.js';
+export { StateInspectorModule } from './inspector/state-inspector.module.js';
 export type { Duration } from './internal/duration.js';
 export type { JsonPatchOperation } from './internal/json-patch.js';
 export { StateContext } from './managers/state-context.js';

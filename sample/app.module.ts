@@ -5,11 +5,12 @@ import { BoardMembers } from './board.members.js';
 import { CounterController } from './counter.controller.js';
 import { CounterGateway } from './counter.gateway.js';
 import { CounterView } from './counter.view.js';
+import { inspector } from './inspector.js';
 import { LiveGateway } from './live.gateway.js';
 import { PageController } from './page.controller.js';
 
 @Module({
-  imports: [StateModule.forRoot()],
+  imports: [StateModule.forRoot(), ...inspector()],
   controllers: [CounterController, PageController],
   providers: [BoardGateway, BoardMembers, CounterGateway, CounterView, LiveGateway],
 })

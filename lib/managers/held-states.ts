@@ -9,6 +9,11 @@ import type { StoredState } from './watch/watched-state.js';
 const ASIDE = '~';
 const NO_STATE = /^[~#]/;
 
+/** Whether that field of the hash is the name of a state. */
+export function isStateField(field: string): boolean {
+  return !NO_STATE.test(field);
+}
+
 /** Names of states that a commit has made or removed. */
 export interface StatesMade {
   readonly created: readonly string[];
@@ -96,7 +101,7 @@ export class HeldStates {
     const states = new Map<string, HeldState>();
     for (let index = 0; index + 1 < fields.length; index += 2) {
       const name = (fields[index] as Buffer).toString();
-      if (!NO_STATE.test(name)) states.set(name, HeldState.stored(fields[index + 1] as Buffer));
+      if (isStateField(name)) states.set(name, HeldState.stored(fields[index + 1] as Buffer));
     }
     return new HeldStates(states, codec);
   }

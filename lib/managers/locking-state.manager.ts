@@ -26,6 +26,7 @@ import { ManagedTurn, type PreparedTurn, type TurnChanges, type TurnHost } from 
 import { renameStates, type StateMove } from './renamed-states.js';
 import { SeveralTurns, type SeveralTurnsHost } from './several-turns.js';
 import { SlowTurnWarnings } from './slow-turn-warnings.js';
+import type { StateCensus } from './state-census.js';
 import { StateEventSource } from './state-event-stream.js';
 import { StateHooks, type StateHook } from './state-hooks.js';
 import {
@@ -117,6 +118,12 @@ export abstract class LockingStateManager
   abstract override getState<T>(token: StateToken<T>): Promise<Immutable<T>>;
   abstract override count(): Promise<number>;
   abstract override stats(): StateStats;
+  /**
+   * Counts the stored states by their class, and looks at the sizes of those of about `limit` idents. Restarts no window.
+   *
+   * @internal For looking at it from outside. Bounded: on a server a part is looked at, in this process it takes slices.
+   */
+  abstract takeCensus(limit: number): Promise<StateCensus>;
 
   override async setState<T>(token: StateToken<T>, state: T): Promise<void> {
     const { definition } = token;

@@ -9,7 +9,12 @@ import { answers, ServerProcess } from '../support/process.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const EXPIRATION_MS = 2_000;
-const ENVIRONMENT = { STATE_MANAGER_MODE: 'memory', STATE_TOKEN_EXPIRATION: `${EXPIRATION_MS}ms` };
+const INSPECTOR_TOKEN = 'of-this-test';
+const ENVIRONMENT = {
+  STATE_MANAGER_MODE: 'memory',
+  STATE_TOKEN_EXPIRATION: `${EXPIRATION_MS}ms`,
+  STATE_INSPECTOR_TOKEN: INSPECTOR_TOKEN,
+};
 
 interface Answer {
   count: number;
@@ -188,6 +193,18 @@ describe('The sample', () => {
   it('answers 400 to a malformed token', async () => {
     const { status } = await call(server, 'POST', { 'x-state-token': 'x'.repeat(257) });
     expect(status).toBe(400);
+  });
+
+  it('shows its inside to whom has the token for it', async () => {
+    for (const query of ['', '?token=', '?token=another', `?token=${INSPECTOR_TOKEN}&token=another`])
+      for (const path of ['/states', '/states/data', '/states/page.js'])
+        expect((await fetch(server.url + path + query)).status).toBe(404);
+    const page = await (await fetch(`${server.url}/states?token=${INSPECTOR_TOKEN}`)).text();
+    const script = /src="\.(.*?page\.js.*?)"/.exec(page)?.[1] ?? '';
+    expect(await (await fetch(server.url + script)).text()).toContain('import.meta.url');
+    expect(await (await fetch(`${server.url}/states/data?token=${INSPECTOR_TOKEN}`)).json()).toMatchObject({
+      mode: 'memory',
+    });
   });
 
   it('serves its page and the socket.io client', async () => {

@@ -71,6 +71,11 @@ describe.each(NEST_RELEASES)('Installed beside Nest $nest', ({ nest }) => {
       }
       const report = await fetch(`${server.url}/counter/somebody`);
       expect(await report.json()).toEqual({ count: 2 });
+      expect(await (await fetch(`${server.url}/inside`)).text()).toContain('src="./inside/page.js"');
+      expect(await (await fetch(`${server.url}/inside/data`)).json()).toMatchObject({
+        mode: 'memory',
+        states: 1,
+      });
       const issued = await fetch(`${server.url}/counter/increment`, { method: 'POST' });
       expect(issued.headers.getSetCookie()[0]).toMatch(/^state_token=.*; HttpOnly; SameSite=Lax$/);
       await issued.arrayBuffer();

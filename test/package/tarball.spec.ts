@@ -11,6 +11,6 @@ describe('The tarball', () => {
     expect(paths).toEqual(expect.arrayContaining(['dist/index.js', 'dist/index.d.ts']));
     const built = paths.filter((path) => path.startsWith('dist/'));
     expect(built.filter((path) => !/\.(js|js\.map|d\.ts)$/.test(path))).toEqual([]);
-    expect(built.filter((path) => /spec|sample/.test(path))).toEqual([]);
+    expect(built.filter((path) => /[.-]spec\.|sample/.test(path))).toEqual([]);
   }, 60_000);
 });

@@ -21,6 +21,7 @@ const ALONE = [
   'test/e2e/board.e2e-spec.ts',
   'test/e2e/browser.e2e-spec.ts',
   'test/e2e/cluster.e2e-spec.ts',
+  'test/e2e/inspector-browser.e2e-spec.ts',
   'test/package/install.spec.ts',
 ];
 

@@ -172,6 +172,15 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
     }
   }
 
+  protected visitNames({ names }: DiskEntry, visit: (name: string) => void): void {
+    for (const name of names) visit(name);
+  }
+
+  protected bytesOf({ hash: key }: DiskEntry, name: string): number | undefined {
+    // What is not written yet is not looked for: encoding it costs more than knowing it is worth.
+    return this.store.store.read(key, name)?.length;
+  }
+
   protected expire(entry: DiskEntry): void {
     const { hash: key, ident, names } = entry;
     const states = this.hooks.has('expired') && ident !== undefined ? this.statesOf(entry) : undefined;

@@ -4,7 +4,9 @@ import { DeadlineQueue, type DeadlineNode } from '../../internal/deadline-queue.
 import { DeadlineWorker } from '../../internal/deadline-worker.js';
 import type { ResolvedStateOptions } from '../../state.options.js';
 import { LockingStateManager } from '../locking-state.manager.js';
+import type { StateCensus } from '../state-census.js';
 import type { StateStats } from '../state.manager.js';
+import { takeLocalCensus } from './local-census.js';
 
 /** What the timer of the expiration worker is called in the `SchedulerRegistry`. */
 export const EXPIRATION_TIMER = 'nestjs-state:expiration';
@@ -47,6 +49,22 @@ export abstract class LocalStateManager<E extends DeadlineNode> extends LockingS
     return { mode: this.options.mode, openTurns, waiting: mutex.waiting, states: stateCount };
   }
 
+  async takeCensus(limit: number): Promise<StateCensus> {
+    this.assertReadable();
+    return takeLocalCensus(
+      {
+        entries: this.entries,
+        visitNames: (entry, visit) => this.visitNames(entry, visit),
+        bytesOf: (entry, name) => this.bytesOf(entry, name),
+      },
+      limit,
+    );
+  }
+
+  /** Calls `visit` with the name of each state of `entry`. */
+  protected abstract visitNames(entry: E, visit: (name: string) => void): void;
+  /** About how many bytes that state has, or `undefined` when that cannot be seen right now. */
+  protected abstract bytesOf(entry: E, name: string): number | undefined;
   /** The window of `entry`, which nobody uses, is over. It has left the list. */
   protected abstract expire(entry: E): void;
 

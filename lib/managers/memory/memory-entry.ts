@@ -76,6 +76,13 @@ export class MemoryEntry extends MemoryRecord implements DeadlineNode {
     return names;
   }
 
+  /** {@link names} without the list. */
+  visitNames(visit: (name: string) => void): void {
+    visit(this.definition.name);
+    for (let record = this.others; record !== undefined; record = record.others)
+      visit(record.definition.name);
+  }
+
   find(name: string): MemoryRecord | undefined {
     if (this.definition.name === name) return this;
     let record = this.others;

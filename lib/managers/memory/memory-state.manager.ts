@@ -1,5 +1,6 @@
 import type { SchedulerRegistry } from '@nestjs/schedule';
 import type { Immutable } from 'immer';
+import { approximateSize } from '../../internal/approximate-size.js';
 import { SystemClock, type Clock } from '../../internal/clock.js';
 import { DeadlineQueue } from '../../internal/deadline-queue.js';
 import { hashIdent } from '../../internal/ident.js';
@@ -85,6 +86,14 @@ export class MemoryStateManager extends LocalStateManager<MemoryEntry> {
     this.stateCount += created.length;
     this.emit('created', ident, created);
     this.evictBeyondLimit();
+  }
+
+  protected visitNames(entry: MemoryEntry, visit: (name: string) => void): void {
+    entry.visitNames(visit);
+  }
+
+  protected bytesOf(entry: MemoryEntry, name: string): number | undefined {
+    return approximateSize(entry.find(name)?.snapshot.value);
   }
 
   protected expire(entry: MemoryEntry): void {

@@ -23,6 +23,20 @@ const SILENT_TIMEOUTS = 3;
 /** How many calls go out in one write. The server is at work on the first ones while further ones are made. */
 const CALLS_PER_WRITE = 16;
 
+/** How many keys a server looks at in one step of a scan. */
+const SCAN_STEP = 1_000;
+/** How many such steps are taken for a sample at most. */
+const SAMPLE_STEPS = 20;
+
+/** Some of the keys that match. */
+export interface KeySample {
+  readonly keys: readonly string[];
+  /** How many match, as far as that is known. */
+  readonly total: number | undefined;
+  /** `total` is reckoned from the part that was looked at. */
+  readonly isEstimate: boolean;
+}
+
 /** One call of a script, from the caller to its answer. */
 class Call implements DeadlineNode {
   previous: DeadlineNode | undefined = undefined;
@@ -159,6 +173,53 @@ export class RedisConnection {
     return count;
   }
 
+  /**
+   * Looks at the first keys of each node, until some `limit` of them match `pattern`.
+   *
+   * Cost: a few steps of a scan, whatever the server holds.
+   */
+  async sampleKeys(pattern: string, limit: number): Promise<KeySample> {
+    const nodes = this.clients.masters();
+    const samples = await Promise.all(
+      nodes.map((node) => this.sampleKeysOf(node, pattern, Math.ceil(limit / nodes.length))),
+    );
+    const counts = samples.map(({ total }) => total);
+    return {
+      keys: samples.flatMap(({ keys }) => keys),
+      total: counts.reduce(
+        (sum, count) => (sum === undefined || count === undefined ? undefined : sum + count),
+        0,
+      ),
+      isEstimate: samples.some(({ isEstimate }) => isEstimate),
+    };
+  }
+
+  private async sampleKeysOf(node: RedisClient, pattern: string, limit: number): Promise<KeySample> {
+    const seen = new Set<string>();
+    let cursor = '0';
+    let steps = 0;
+    try {
+      do {
+        const [next, keys]: [string, string[]] = await this.inTime(
+          (client) => client.scan(cursor, 'MATCH', pattern, 'COUNT', SCAN_STEP),
+          node,
+        );
+        cursor = next;
+        steps += 1;
+        for (const key of keys) seen.add(key);
+      } while (cursor !== '0' && seen.size < limit && steps < SAMPLE_STEPS);
+    } catch (error) {
+      throw this.unavailable(error);
+    }
+    const keys = [...seen].slice(0, limit);
+    if (cursor === '0') return { keys, total: seen.size, isEstimate: false };
+    // Which user may ask for it is up to the server.
+    const all = await this.inTime((client) => client.callBuffer('dbsize'), node).catch(() => undefined);
+    const share = seen.size / (steps * SCAN_STEP);
+    const total = typeof all === 'number' ? Math.max(seen.size, Math.round(all * share)) : undefined;
+    return { keys, total, isEstimate: true };
+  }
+
   private async countKeysOf(node: RedisClient, pattern: string): Promise<number> {
     // A key can be returned twice while the server rehashes.
     const seen = new Set<string>();
@@ -167,7 +228,7 @@ export class RedisConnection {
       let keys: string[];
       try {
         [cursor, keys] = await this.inTime(
-          (client) => client.scan(cursor, 'MATCH', pattern, 'COUNT', 1_000),
+          (client) => client.scan(cursor, 'MATCH', pattern, 'COUNT', SCAN_STEP),
           node,
         );
       } catch (error) {

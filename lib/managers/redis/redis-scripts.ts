@@ -316,6 +316,24 @@ return redis.call('SET', KEYS[2], '', 'NX', 'PX', ARGV[1]) and -2 or -3
 `,
 );
 
+/** How large the states of an ident are. */
+export const SIZES = script(
+  'sizes',
+  1,
+  0,
+  `-- Looks at the fields of an ident, not at what is in them, and restarts no window.
+-- KEYS[1] states
+-- Returns the names of the fields and their sizes in bytes, in turn; nothing for a key of somebody else.
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return {} end
+local sizes = {}
+for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+  sizes[#sizes + 1] = name
+  sizes[#sizes + 1] = redis.call('HSTRLEN', KEYS[1], name)
+end
+return sizes
+`,
+);
+
 /** Every script there is. */
 export const REDIS_SCRIPTS: readonly RedisScript[] = [
   ACQUIRE,
@@ -327,4 +345,5 @@ export const REDIS_SCRIPTS: readonly RedisScript[] = [
   WATCH,
   UNWATCH,
   NOTICE,
+  SIZES,
 ];

@@ -14,6 +14,7 @@ import type { StateToken } from '../../state.token.js';
 import { lockTimeout } from '../lock-errors.js';
 import { LockingStateManager, type LockWait } from '../locking-state.manager.js';
 import type { ManagedTurn, PreparedTurn, TurnChanges } from '../managed-turn.js';
+import type { StateCensus } from '../state-census.js';
 import type { StateStats } from '../state.manager.js';
 import { UnreadableRecords } from '../unreadable-records.js';
 import type { WatchedState } from '../watch/watched-state.js';
@@ -24,6 +25,7 @@ import { JointCommit } from './joint-commit.js';
 import { LockCommands } from './lock-commands.js';
 import type { LockRequest } from './lock-request.js';
 import { OpenWork } from './open-work.js';
+import { takeRedisCensus } from './redis-census.js';
 import { RedisConnection } from './redis-connection.js';
 import { RedisHold, type BegunStates, type HoldHost } from './redis-hold.js';
 import { RedisKeys } from './redis-keys.js';
@@ -148,6 +150,12 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   stats(): StateStats {
     const { openTurns, mutex } = this;
     return { mode: 'redis', openTurns, waiting: mutex.waiting + mutex.held - openTurns };
+  }
+
+  async takeCensus(limit: number): Promise<StateCensus> {
+    this.assertReadable();
+    const outerPrefix = this.connection.keyPrefix;
+    return takeRedisCensus(this.connection, this.keys.statesPattern(outerPrefix), outerPrefix, limit);
   }
 
   readState(turn: ManagedTurn, definition: StateDefinition): Snapshot | undefined {
