@@ -31,6 +31,8 @@ export function shownOptions(options: ResolvedStateOptions): ShownOption[] {
     ...(mode === 'disk' ? [time('disk.flushInterval', disk.flushIntervalMs)] : []),
     { name: 'token.onMissing', value: token.onMissing },
     { name: 'token.secret', value: token.secrets.length > 0 ? 'set' : 'not set' },
+    { name: 'token.sameSite', value: token.sameSite },
+    { name: 'token.secure', value: String(token.secure) },
     { name: 'token.resolver', value: token.resolver === undefined ? 'default' : 'custom' },
   ];
 }
