@@ -549,6 +549,8 @@ export abstract class LockingStateManager
   private holderOf(ident: string): string {
     const owner = this.mutex.ownerOf(ident);
     if (!(owner instanceof ManagedTurn)) return 'free by now';
+    // The first of this process may still be asking the store for it.
+    if (owner.openedAtMs === 0) return `being taken by ${owner.description}`;
     return `held by ${owner.description} for ${Math.round(this.clock.nowMs() - owner.openedAtMs)} ms`;
   }
 

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { CounterGateway, gates } from '../support/app-gateway.js';
-import { countOf, expectEntryWithin50Ms, expectIdle } from '../support/app-http.js';
+import { countOf, expectEntrySoon, expectIdle } from '../support/app-http.js';
 import { inParallel, until } from '../support/app-gate.js';
 import { connect, type TestSocket } from '../support/app-sockets.js';
 import { MANY, SOCKET_PLATFORMS, startApp, type TestApp } from '../support/app.js';
@@ -41,7 +41,7 @@ describe.each(SOCKET_PLATFORMS)('The locks of a gateway (%s)', (sockets) => {
       expect((await socket.failure(event)).message).toBe(message);
     });
     for (let index = 0; index < 10; index += 1) {
-      await expectEntryWithin50Ms(app, `${event}-${index}`);
+      await expectEntrySoon(app, `${event}-${index}`);
       expect(await countOf(app, `${event}-${index}`)).toBe(0);
     }
     await expectIdle(app);
@@ -62,7 +62,7 @@ describe.each(SOCKET_PLATFORMS)('The locks of a gateway (%s)', (sockets) => {
       const token = `cached-${index}`;
       const socket = await client(token);
       expect(await socket.request('short-circuit')).toMatchObject({ cached: true });
-      await expectEntryWithin50Ms(app, token);
+      await expectEntrySoon(app, token);
     });
     await expectIdle(app);
   });
@@ -87,7 +87,7 @@ describe.each(SOCKET_PLATFORMS)('The locks of a gateway (%s)', (sockets) => {
     for (const token of tokens) gates.at(token).open();
     for (const { held } of sets) expect(await held).toMatchObject({ count: 2 });
     for (const next of stayed) expect(await next).toMatchObject({ count: 3 });
-    for (const token of tokens) await expectEntryWithin50Ms(app, token);
+    for (const token of tokens) await expectEntrySoon(app, token);
     await expectIdle(app);
   });
 

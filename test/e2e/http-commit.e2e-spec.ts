@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { LockTimeoutError, StateToken } from 'nestjs-state';
 import { attempts, CommitController, gates } from '../support/app-commit.controller.js';
-import { call, countOf, expectEntryWithin50Ms, expectIdle, open } from '../support/app-http.js';
+import { call, countOf, expectEntrySoon, expectIdle, open } from '../support/app-http.js';
 import { inParallel, until } from '../support/app-gate.js';
 import { LooseState } from '../support/app-states.js';
 import { HTTP_PLATFORMS, MANY, startApp, type TestApp } from '../support/app.js';
@@ -65,7 +65,7 @@ describe.each(HTTP_PLATFORMS)('The end of a turn (%s)', (platform) => {
       expect(await countOf(app, token)).toBe(1);
       expect(await app.states.getState(new StateToken(token, LooseState))).toEqual({ value: 'fresh' });
       expect((await call(app, '/fail-commit-of-observable', { token })).status).toBe(500);
-      await expectEntryWithin50Ms(app, token);
+      await expectEntrySoon(app, token);
     });
     await expectIdle(app);
   });
@@ -129,7 +129,7 @@ describe.each(HTTP_PLATFORMS)('The end of a turn (%s)', (platform) => {
       await until(() => app.stats().waiting > 0, 'the second attempt in the queue');
       gates.at(token).open();
       await answer;
-      await expectEntryWithin50Ms(app, token);
+      await expectEntrySoon(app, token);
       expect(await countOf(app, token)).toBe(2);
     }
     await expectIdle(app);

@@ -16,7 +16,7 @@ import {
 } from '@nestjs/common';
 import { InjectState, StateGuard, StateIdent } from 'nestjs-state';
 import { of, throwError, type Observable } from 'rxjs';
-import { call, countOf, expectEntryWithin50Ms, expectIdle, untilLocked } from '../support/app-http.js';
+import { call, countOf, expectEntrySoon, expectIdle, untilLocked } from '../support/app-http.js';
 import { Gates, inParallel, until } from '../support/app-gate.js';
 import { CounterState } from '../support/app-states.js';
 import { HTTP_PLATFORMS, MANY, startApp, type TestApp } from '../support/app.js';
@@ -180,7 +180,7 @@ describe.each(HTTP_PLATFORMS)('No lock stays behind (%s)', (platform) => {
     await expectIdle(app);
     for (let index = 0; index < 10; index += 1) {
       const token = `${path}:${index}`;
-      await expectEntryWithin50Ms(app, token);
+      await expectEntrySoon(app, token);
       expect((await call(app, '/increment', { token })).body).toEqual({ count: 1 });
     }
     await expectIdle(app);
@@ -192,7 +192,7 @@ describe.each(HTTP_PLATFORMS)('No lock stays behind (%s)', (platform) => {
       const answer = call(app, '/slow-guard', { token });
       const gate = gates.at(`guard:${token}`);
       await gate.reached;
-      await expectEntryWithin50Ms(app, token);
+      await expectEntrySoon(app, token);
       expect((await call(app, '/increment', { token })).body).toEqual({ count: 1 });
       gate.open();
       expect((await answer).status).toBe(index % 2 === 0 ? 403 : 201);
@@ -219,7 +219,7 @@ describe.each(HTTP_PLATFORMS)('No lock stays behind (%s)', (platform) => {
     for (const token of tokens) gates.at(token).open();
     for (const { body } of await Promise.all(holders)) expect(body).toEqual({ count: 1 });
     for (const { body } of await Promise.all(stayers)) expect(body).toEqual({ count: 2 });
-    for (const token of tokens) await expectEntryWithin50Ms(app, token);
+    for (const token of tokens) await expectEntrySoon(app, token);
     await expectIdle(app);
   });
 
@@ -234,7 +234,7 @@ describe.each(HTTP_PLATFORMS)('No lock stays behind (%s)', (platform) => {
       await holder;
       leaving.abort();
       await leaver;
-      await expectEntryWithin50Ms(app, token);
+      await expectEntrySoon(app, token);
     });
     await until(() => app.stats().openTurns === 0 && app.stats().waiting === 0, 'an idle manager');
   });
@@ -266,7 +266,7 @@ describe.each(HTTP_PLATFORMS)('No lock stays behind (%s)', (platform) => {
         leaving.abort();
         await expect(leaver).rejects.toThrow();
         gates.at(`guard:${token}`).open();
-        await expectEntryWithin50Ms(slow, token);
+        await expectEntrySoon(slow, token);
       });
       await until(() => slow.stats().openTurns === 0 && slow.stats().waiting === 0, 'an idle manager');
     } finally {

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { StateToken } from 'nestjs-state';
 import { inParallel, until } from '../support/app-gate.js';
-import { call, expectEntryWithin50Ms, expectIdle } from '../support/app-http.js';
+import { call, expectEntrySoon, expectIdle } from '../support/app-http.js';
 import { connect, type TestSocket } from '../support/app-sockets.js';
 import { CounterState } from '../support/app-states.js';
 import {
@@ -127,7 +127,7 @@ describe.each(PLATFORMS)('A watched state (%s, %s)', (platform, sockets) => {
         expect(change).toMatchObject({ reason: 'current' });
         if (change.version === before) change = await each.next();
         expect(change).toMatchObject({ state: { count: before + 1 }, version: before + 1 });
-        await expectEntryWithin50Ms(app, token);
+        await expectEntrySoon(app, token);
         expect((await increment(token)).body).toEqual({ count: before + 2 });
         expect(await each.next()).toEqual(told('committed', before + 2));
       }
