@@ -73,7 +73,7 @@ describe('A store that is damaged, or none of ours', () => {
     await makeStore(folder);
     const bytes = await readFile(folder.data);
     const random = seededRandom(20261124);
-    for (let round = 0; round < 40; round += 1) {
+    for (let round = 0; round < 25; round += 1) {
       const at = Math.floor(random() * bytes.length);
       const changed = Buffer.from(bytes);
       changed[at] = (changed[at] as number) ^ (1 + Math.floor(random() * 255));
@@ -152,7 +152,7 @@ describe('A store that is damaged, or none of ours', () => {
     const bytes = await readFile(folder.data);
     const random = seededRandom(7);
     const pages = bytes.length / 4_096;
-    for (let round = 0; round < 8; round += 1) {
+    for (let round = 0; round < 5; round += 1) {
       const changed = Buffer.from(bytes);
       // The head of a page says what is where in it: nothing in a file is more sensitive.
       for (let page = 0; page < 3; page += 1)

@@ -18,7 +18,7 @@ describe('Processes on a disk', () => {
   it('that are killed lose no turn that was acknowledged, however often that happens', async () => {
     await using folder = await DiskFolder.create();
     const records: TurnRecord[] = [];
-    for (let round = 0; round < 4; round += 1) {
+    for (let round = 0; round < 3; round += 1) {
       await using worker = await Worker.start(`round-${round}`, onDisk(folder));
       const running = worker.run({ tasks: 24, idents: IDENTS }).catch(() => undefined);
       await delay(300 + Math.random() * 300);
@@ -98,7 +98,7 @@ describe('Processes on a disk', () => {
 
   it('that come at the same time let exactly one of them in, each time', async () => {
     await using folder = await DiskFolder.create();
-    for (let round = 0; round < 4; round += 1) {
+    for (let round = 0; round < 3; round += 1) {
       const outcomes = await Promise.allSettled([
         ...Array.from({ length: 4 }, () => openDiskManager(folder.path)),
         ...[1, 2].map((number) => Worker.start(`racer-${number}`, onDisk(folder))),

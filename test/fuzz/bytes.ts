@@ -1,5 +1,14 @@
 import { seededRandom } from '../conformance/harness.js';
 
+/** What `npm run fuzz` multiplies the number of tries by: then they are a million. */
+const SCALE = Number(process.env['FUZZ_SCALE'] ?? 1);
+
+/** How many tries there are, for each thousand of that million. */
+export const tries = (thousands: number): number => thousands * 200 * SCALE;
+
+/** What all of them come from: printed with their names, so that a failure can be had again. */
+export const SEED = Number(process.env['FUZZ_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+
 const INTERESTING = [0x00, 0x7f, 0x80, 0x90, 0xc0, 0xc4, 0xc7, 0xc9, 0xd4, 0xd9, 0xdb, 0xdd, 0xdf, 0xff];
 
 /** Makes bytes that are nearly those of a sample, or nothing like them: the same ones for the same seed. */

@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { environment } from '../support/process.js';
 import { ROOT } from './manifest.js';
 import { run } from './npm.js';
@@ -15,8 +15,11 @@ const git = (...args: string[]): string =>
 const release = (...args: string[]): Promise<string> =>
   run(process.execPath, ['release.mjs', ...args], folder);
 
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'nestjs-state-release-'));
+let template: string;
+
+beforeAll(async () => {
+  template = await mkdtemp(join(tmpdir(), 'nestjs-state-release-'));
+  folder = template;
   const scripts = {
     lint: 'true',
     'check:package': 'true',
@@ -37,7 +40,13 @@ beforeEach(async () => {
   git('commit', '--quiet', '--message', 'Begin');
 });
 
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'nestjs-state-release-'));
+  await cp(template, folder, { recursive: true });
+});
+
 afterEach(() => rm(folder, { recursive: true, force: true }));
+afterAll(() => rm(template, { recursive: true, force: true }));
 
 describe('A release', () => {
   it('is checked, packed, committed and tagged', async () => {

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { conformanceTable } from './conformance-table.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const WORKERS = 3;
+const WORKERS = 4;
 /** Files that measure how long things take, or keep every core busy: neither goes well beside others. */
 const ALONE = [
   // They measure.

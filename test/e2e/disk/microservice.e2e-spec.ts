@@ -1,5 +1,0 @@
-import { keepStatesOnDisk } from '../../support/app-disk.js';
-
-keepStatesOnDisk();
-// Everything it says of states in memory is true of states on disk too.
-await import('../microservice.e2e-spec.js');
