@@ -1,11 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { StateModuleOptions } from 'nestjs-state';
 import { FakeClock } from '../support/fake-clock.js';
 import { openDiskManager } from '../support/manager-disk.js';
-import type { ConformanceHarness, OpenManager } from './harness.js';
+import { passTime, type ConformanceHarness, type OpenManager } from './harness.js';
 
 /** What the suites need of the disk manager: each `open` has a folder of its own. */
 export function diskHarness(
@@ -32,7 +31,7 @@ export function diskHarness(
       return manager;
     },
     async advance(ms) {
-      await (clock === 'fake' ? fakeClock.advance(ms) : sleep(ms));
+      await (clock === 'fake' ? fakeClock.advance(ms) : passTime(ms));
     },
     block(ms) {
       if (clock === 'fake') fakeClock.block(ms);

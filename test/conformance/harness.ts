@@ -1,5 +1,6 @@
 import type { OnModuleDestroy, OnModuleInit } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { StateManager, StateManagerMode, StateModuleOptions } from 'nestjs-state';
 
 /** A manager as the application has it: with its lifecycle hooks. */
@@ -34,6 +35,12 @@ export function newIdent(): string {
 /** Ends the current tick, and lets everything happen that is on its way already. */
 export function tick(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Lets `ms` pass, and not a fraction less: the timers of Node count whole milliseconds, and may be early by one. */
+export async function passTime(ms: number): Promise<void> {
+  const endMs = performance.now() + ms;
+  for (let leftMs = ms; leftMs > 0; leftMs = endMs - performance.now()) await delay(leftMs);
 }
 
 /** Waits for a condition that needs no time to pass, only work that is on its way. */

@@ -1,8 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { FakeClock } from '../support/fake-clock.js';
 import { openMemoryManager } from '../support/manager-memory.js';
 import { describeConformance } from './conformance.js';
-import type { ConformanceHarness, OpenManager } from './harness.js';
+import { passTime, type ConformanceHarness, type OpenManager } from './harness.js';
 
 function memoryHarness(clock: ConformanceHarness['clock']): ConformanceHarness {
   const opened: OpenManager[] = [];
@@ -17,7 +16,7 @@ function memoryHarness(clock: ConformanceHarness['clock']): ConformanceHarness {
       return manager;
     },
     async advance(ms) {
-      await (clock === 'fake' ? fakeClock.advance(ms) : sleep(ms));
+      await (clock === 'fake' ? fakeClock.advance(ms) : passTime(ms));
     },
     block(ms) {
       if (clock === 'fake') fakeClock.block(ms);

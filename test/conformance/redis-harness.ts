@@ -1,7 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { StateModuleOptions } from 'nestjs-state';
 import { openRedisManager } from '../support/manager-redis.js';
-import type { ConformanceHarness, OpenManager } from './harness.js';
+import { passTime, type ConformanceHarness, type OpenManager } from './harness.js';
 
 /** A Redis that the suites may use as they like. */
 export interface ConformanceRedis {
@@ -38,7 +37,7 @@ export function redisHarness(
     losesMessages,
     open,
     ...(sharesStore && { openSecond: open }),
-    advance: (ms) => sleep(ms),
+    advance: (ms) => passTime(ms),
     block(ms) {
       for (const endMs = performance.now() + ms; performance.now() < endMs;);
     },
