@@ -8,6 +8,10 @@ import type { StatePatch } from './state-patches.js';
 
 /** Records up to that size are read in one place, in bytes. */
 const DESK_BYTES = 4_096;
+/** A state of so many values is small: as text it is read and written with less work, and takes little more room. */
+const TEXT_VALUES = 32;
+/** What a record that is text begins with; no other one does. */
+const TEXT_START = 0x5b;
 /** The shape of a record: raised when a process of before could not read what is written now. */
 const FORMAT = 1;
 /** The only key of a Map that is no Map of the state, but says what it stands for. */
@@ -28,6 +32,9 @@ type Escaped =
 /** A state, the root or a nested one: name and version of its class, fields, and fields of the class it lacks. */
 type PackedState = readonly [name: string, version: number, fields: unknown, missing: readonly string[]];
 
+/** What is stored of a state: JSON where it is small and JSON has a form for all of it, else MessagePack. */
+export type StateRecord = string | Buffer;
+
 /** A state that was read, and how many commits have made it. */
 export interface DecodedState extends Snapshot {
   readonly commits: number;
@@ -39,7 +46,7 @@ export interface StateStep {
   /** The version of the class, which paths depend on. */
   readonly version: number;
   readonly commits: number;
-  readonly change: { readonly patches: readonly StatePatch[] } | { readonly record: Buffer };
+  readonly change: { readonly patches: readonly StatePatch[] } | { readonly record: StateRecord };
 }
 
 /** What one turn has done. */
@@ -54,11 +61,11 @@ type PackedStep = readonly [
   name: string,
   version: number,
   commits: number,
-  change: readonly PackedPatch[] | Uint8Array,
+  change: readonly PackedPatch[] | StateRecord,
 ];
 
 /**
- * Turns a state into the bytes of a record and back: MessagePack, with name and version of its class.
+ * Turns a state into a record and back, with name and version of its class.
  *
  * Guarantee: everything that `seal` lets through comes back equal, nested states included; a field that is new in the
  * class gets its default, an older version goes through `migrate`. Failure: `decode` throws on whatever it cannot read
@@ -69,17 +76,24 @@ export class StateCodec {
   private readonly packr = new Packr({ moreTypes: true, useRecords: true, copyBuffers: true });
   private readonly desk = new Uint8Array(DESK_BYTES);
   private readonly fieldNames = new WeakMap<object, readonly string[]>();
+  /** Of what is being packed: how many values there were, and whether JSON has a form for all of them. */
+  private values = 0;
+  private isText = true;
 
   /**
    * The record of a sealed state, which so many `commits` have made. Nobody else has the bytes.
    *
    * @throws {StateSerializationError} when it is nested too deeply for that, which only a `deep` snapshot can be.
    */
-  encode(definition: StateDefinition, { value }: Snapshot, commits = 1): Buffer {
+  encode(definition: StateDefinition, { value }: Snapshot, commits = 1): StateRecord {
     try {
-      const packed = this.packr.pack([FORMAT, ...this.packState(definition, value), commits]);
+      this.values = 0;
+      this.isText = true;
+      const [name, version, fields, missing] = this.packState(definition, value);
+      const packed = [FORMAT, name, version, fields, missing, commits];
+      if (this.isText && this.values <= TEXT_VALUES) return JSON.stringify(packed);
       // It is a part of a large buffer that would be kept alive with it.
-      return Buffer.from(packed);
+      return Buffer.from(this.packr.pack(packed));
     } catch (cause) {
       throw tooDeep(definition, cause);
     }
@@ -91,13 +105,15 @@ export class StateCodec {
    * @throws when the bytes are no record of that class, it is of a newer version, `migrate` fails or returns what cannot
    * be stored, or there is a nested state in it whose class this process does not know.
    */
-  decode(definition: StateDefinition, record: Uint8Array): DecodedState {
-    const content: unknown = this.unpack(record);
+  decode(definition: StateDefinition, record: string | Uint8Array): DecodedState {
+    const isText = typeof record === 'string' || record[0] === TEXT_START;
+    const content: unknown = isText ? JSON.parse(textOf(record)) : this.unpack(record);
     if (!Array.isArray(content) || content[0] !== FORMAT) throw new Error('it is no record of this format');
-    const [, ...packed] = content as unknown[];
-    if (packed[0] !== definition.name) throw new Error('it is a record of another class');
-    const { value, binary, deep } = seal(this.unpackState(definition, packed), { name: definition.name });
-    return { value, binary, deep, commits: Number(packed[4] ?? 1) };
+    const [, name, version, fields, missing, commits] = content as unknown[];
+    if (name !== definition.name) throw new Error('it is a record of another class');
+    const state = this.unpackState(definition, version, isText ? fields : this.restore(fields), missing);
+    const { value, binary, deep } = seal(state, { name: definition.name });
+    return { value, binary, deep, commits: Number(commits ?? 1) };
   }
 
   /** What turns have done, for who watches. @throws when it is nested too deeply for that. */
@@ -141,7 +157,7 @@ export class StateCodec {
   }
 
   private unpackStep([name, version, commits, packed]: PackedStep): StateStep {
-    if (!Array.isArray(packed)) return { name, version, commits, change: { record: packed as Buffer } };
+    if (!Array.isArray(packed)) return { name, version, commits, change: { record: packed as StateRecord } };
     const patches = (packed as PackedPatch[]).map(([op, path, value]) => ({
       op,
       path,
@@ -170,12 +186,15 @@ export class StateCodec {
     return [name, version, this.packObject(state), missing];
   }
 
-  private unpackState(definition: StateDefinition, packed: readonly unknown[]): object {
-    const [, version, fields, missing] = packed;
+  private unpackState(
+    definition: StateDefinition,
+    version: unknown,
+    fields: unknown,
+    missing: unknown,
+  ): object {
     if (!Number.isSafeInteger(version) || !Array.isArray(missing)) throw new Error('its header is damaged');
-    const restored = this.restore(fields);
-    if (typeof restored !== 'object' || restored === null) throw new Error('it has no fields');
-    const state = upgrade(definition, restored as Record<string, unknown>, version as number);
+    if (typeof fields !== 'object' || fields === null) throw new Error('it has no fields');
+    const state = upgrade(definition, fields as Record<string, unknown>, version as number);
     // A field that was deleted stays so; one that is new since the record was written has its default now.
     if (version === definition.version) {
       for (const field of missing) Reflect.deleteProperty(state, field as string);
@@ -193,20 +212,37 @@ export class StateCodec {
   }
 
   private pack(value: unknown): unknown {
-    // UTF-8, which MessagePack is written in, has no form for half a surrogate pair.
-    if (typeof value === 'string')
-      return value.isWellFormed() ? value : escaped(['text', Buffer.from(value, 'utf16le')]);
-    if (typeof value === 'number') return Object.is(value, -0) ? escaped(['-0']) : value;
-    if (typeof value !== 'object' || value === null) return value;
+    this.values += 1;
+    switch (typeof value) {
+      case 'string':
+        // UTF-8, which MessagePack is written in, has no form for half a surrogate pair.
+        return value.isWellFormed() ? value : this.escaped(['text', Buffer.from(value, 'utf16le')]);
+      case 'number':
+        if (Object.is(value, -0)) return this.escaped(['-0']);
+        this.isText &&= Number.isFinite(value);
+        return value;
+      case 'boolean':
+        return value;
+      case 'object':
+        return value === null ? value : this.packContainer(value);
+      default:
+        this.isText = false;
+        return value;
+    }
+  }
+
+  private packContainer(value: object): unknown {
     if (Array.isArray(value)) return value.map((item) => this.pack(item));
+    if (Object.getPrototypeOf(value) === Object.prototype) return this.packObject(value);
+    this.isText = false;
     if (types.isMap(value)) return this.packMap(value);
     if (types.isSet(value)) return new Set(Array.from(value, (item) => this.pack(item)));
     // What is sealed is a subclass that only looks like a Date.
     if (types.isDate(value)) return new Date(value.getTime());
-    if (types.isTypedArray(value)) return packTypedArray(value);
+    if (types.isTypedArray(value)) return this.packTypedArray(value);
     const definition = definitionOf((value as { constructor?: unknown }).constructor);
     if (definition !== undefined && value instanceof definition.cls)
-      return escaped(['state', this.packState(definition, value)]);
+      return this.escaped(['state', this.packState(definition, value)]);
     return this.packObject(value);
   }
 
@@ -218,12 +254,25 @@ export class StateCodec {
       isWellFormed &&= key.isWellFormed();
     }
     if (isWellFormed) return packed;
-    return escaped(['object', Object.entries(packed).map(([key, item]) => [this.pack(key), item] as const)]);
+    return this.escaped([
+      'object',
+      Object.entries(packed).map(([key, item]) => [this.pack(key), item] as const),
+    ]);
   }
 
   private packMap(map: ReadonlyMap<unknown, unknown>): Map<unknown, unknown> {
     const entries = Array.from(map, ([key, item]) => [this.pack(key), this.pack(item)] as const);
-    return map.has(ESCAPE) ? escaped(['map', entries]) : new Map(entries);
+    return map.has(ESCAPE) ? this.escaped(['map', entries]) : new Map(entries);
+  }
+
+  private packTypedArray(array: NodeJS.TypedArray): Map<unknown, unknown> {
+    const bytes = Buffer.from(array.buffer, array.byteOffset, array.byteLength);
+    return this.escaped(['array', [array[Symbol.toStringTag], bytes]]);
+  }
+
+  private escaped(content: Escaped): Map<unknown, unknown> {
+    this.isText = false;
+    return new Map([[ESCAPE, content]]);
   }
 
   private restore(value: unknown): unknown {
@@ -268,11 +317,10 @@ export class StateCodec {
     }
   }
 
-  private restoreState(packed: PackedState): object {
-    const [name] = packed;
+  private restoreState([name, version, fields, missing]: PackedState): object {
     const definition = findDefinition(name);
     if (definition === undefined) throw new Error(`it holds a ${name}, and no class of that name is loaded`);
-    return this.unpackState(definition, packed);
+    return this.unpackState(definition, version, this.restore(fields), missing);
   }
 }
 
@@ -280,9 +328,9 @@ function tooDeep({ name }: StateDefinition, cause: unknown): StateSerializationE
   return new StateSerializationError(name, 'is nested too deeply to be stored.', { cause });
 }
 
-function packTypedArray(array: NodeJS.TypedArray): Map<unknown, unknown> {
-  const bytes = Buffer.from(array.buffer, array.byteOffset, array.byteLength);
-  return escaped(['array', [array[Symbol.toStringTag], bytes]]);
+function textOf(record: string | Uint8Array): string {
+  if (typeof record === 'string') return record;
+  return Buffer.from(record.buffer, record.byteOffset, record.byteLength).toString();
 }
 
 function restoreTypedArray(type: string, bytes: Uint8Array): unknown {
@@ -292,8 +340,4 @@ function restoreTypedArray(type: string, bytes: Uint8Array): unknown {
     throw new Error(`it holds a ${type}, which this version of Node does not have`);
   // Bytes of its own, which start where any type of array may start.
   return new construct(Uint8Array.from(bytes).buffer);
-}
-
-function escaped(content: Escaped): Map<unknown, unknown> {
-  return new Map([[ESCAPE, content]]);
 }

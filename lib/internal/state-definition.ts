@@ -63,5 +63,7 @@ export function upgrade(
       ? definition.migrate(fields, version)
       : fields;
   if (typeof current !== 'object' || current === null) throw new Error('`migrate` returned no object');
+  // Assigned, it would make a state of another class.
+  if (Object.hasOwn(current, '__proto__')) throw new Error('it has a forbidden key');
   return Object.assign(new definition.cls(), current);
 }

@@ -1,4 +1,4 @@
-import type { StateCodec, StateStep, TurnSteps } from '../internal/state-codec.js';
+import type { StateCodec, StateRecord, StateStep, TurnSteps } from '../internal/state-codec.js';
 import type { StateDefinition } from '../internal/state-definition.js';
 import type { Snapshot } from '../internal/state-draft.js';
 import type { TurnChanges } from './managed-turn.js';
@@ -35,12 +35,12 @@ export interface StateWrites {
   /** What those who watch are told; empty when nobody does, or not all of it was written down. */
   readonly steps: Buffer | '';
   /** Fields of the hash and their values, in turn. */
-  readonly fields: readonly (string | Buffer)[];
+  readonly fields: readonly StateRecord[];
 }
 
 /** One state of an ident whose lock this process has. */
 class HeldState {
-  private record: Buffer | undefined;
+  private record: StateRecord | undefined;
   private definition: StateDefinition | undefined;
   private snapshot: Snapshot | undefined;
   /** How many commits have made it; known when it was read or written. */
@@ -60,7 +60,7 @@ class HeldState {
     return state;
   }
 
-  bytes(codec: StateCodec): Buffer {
+  recordBy(codec: StateCodec): StateRecord {
     return (this.record ??= codec.encode(
       this.definition as StateDefinition,
       this.snapshot as Snapshot,
@@ -71,7 +71,7 @@ class HeldState {
   /** @throws when `definition` cannot read it. */
   as(definition: StateDefinition, codec: StateCodec): Snapshot {
     if (this.snapshot === undefined || this.definition?.cls !== definition.cls) {
-      const decoded = codec.decode(definition, this.bytes(codec));
+      const decoded = codec.decode(definition, this.recordBy(codec));
       this.definition = definition;
       this.snapshot = decoded;
       this.commits = decoded.commits;
@@ -86,7 +86,7 @@ class HeldState {
  * Records are decoded when somebody asks for them, and encoded when they are written.
  */
 export class HeldStates {
-  private readonly unwritten = new Map<string, string | Buffer>();
+  private readonly unwritten = new Map<string, StateRecord>();
   private isDeleted = false;
   /** What each turn has done since the last writes; `undefined` when one of them did not write it down. */
   private steps: TurnSteps[] | undefined = [];
@@ -120,8 +120,8 @@ export class HeldStates {
   }
 
   /** The record of a state that is there. */
-  record(name: string): Buffer | undefined {
-    return this.states.get(name)?.bytes(this.codec);
+  record(name: string): StateRecord | undefined {
+    return this.states.get(name)?.recordBy(this.codec);
   }
 
   /** What is there now, for readers, whatever turns make of it later. */
@@ -132,13 +132,13 @@ export class HeldStates {
   /** The state, or `undefined` when there is none or none that can be read; `onUnreadable` is told of the latter. */
   read(
     definition: StateDefinition,
-    onUnreadable: (record: Buffer, error: unknown) => void,
+    onUnreadable: (record: StateRecord, error: unknown) => void,
   ): Snapshot | undefined {
     const state = this.states.get(definition.name);
     try {
       return state?.as(definition, this.codec);
     } catch (error) {
-      onUnreadable((state as HeldState).bytes(this.codec), error);
+      onUnreadable((state as HeldState).recordBy(this.codec), error);
       return undefined;
     }
   }
@@ -146,7 +146,7 @@ export class HeldStates {
   /** {@link read}, with how many commits have made the state. */
   stored(
     definition: StateDefinition,
-    onUnreadable: (record: Buffer, error: unknown) => void,
+    onUnreadable: (record: StateRecord, error: unknown) => void,
   ): StoredState | undefined {
     const snapshot = this.read(definition, onUnreadable);
     if (snapshot === undefined) return undefined;
@@ -200,7 +200,7 @@ export class HeldStates {
       this.unwritten.set(name, '');
       if (!isWatched) continue;
       const patches = draft.patches(snapshot);
-      const change = patches === undefined ? { record: state.bytes(this.codec) } : { patches };
+      const change = patches === undefined ? { record: state.recordBy(this.codec) } : { patches };
       steps.push({ name, version, commits, change });
     }
     // Who watches does not know what the patches of moved states lead on from.
@@ -214,9 +214,9 @@ export class HeldStates {
   /** What the server has to write to be up to date, taken as written. */
   takeWrites(): StateWrites {
     const deleteAll = this.isDeleted;
-    const fields: (string | Buffer)[] = [];
+    const fields: StateRecord[] = [];
     for (const [field, aside] of this.unwritten)
-      fields.push(field, aside === '' ? (this.states.get(field) as HeldState).bytes(this.codec) : aside);
+      fields.push(field, aside === '' ? (this.states.get(field) as HeldState).recordBy(this.codec) : aside);
     const steps =
       this.steps === undefined || this.steps.length === 0 ? '' : this.codec.encodeSteps(this.steps);
     this.unwritten.clear();
@@ -231,7 +231,7 @@ export class HeldStates {
       before.as(definition, this.codec);
       return true;
     } catch {
-      this.unwritten.set(ASIDE + name, before.bytes(this.codec));
+      this.unwritten.set(ASIDE + name, before.recordBy(this.codec));
       return false;
     }
   }

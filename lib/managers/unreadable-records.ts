@@ -12,7 +12,12 @@ export class UnreadableRecords {
   /** @param report Is given what to say, and told whose record it is. */
   constructor(private readonly report: (message: string, ident: string, name: string) => void) {}
 
-  found(ident: string, { name, version }: StateDefinition, record: Uint8Array, error: unknown): void {
+  found(
+    ident: string,
+    { name, version }: StateDefinition,
+    record: string | Uint8Array,
+    error: unknown,
+  ): void {
     const content = createHash('sha256').update(record).digest('base64');
     const key = `${hashIdent(ident)}/${name}/${version}/${content}`;
     if (this.reported.has(key)) return;

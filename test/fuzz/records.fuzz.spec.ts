@@ -41,7 +41,7 @@ function recordsOf(): Buffer[] {
   ];
   return states.map((state) => {
     const definition = definitionOf(state.constructor) as StateDefinition;
-    return codec.encode(definition, seal(state, { name: definition.name, copy: true }), 7);
+    return Buffer.from(codec.encode(definition, seal(state, { name: definition.name, copy: true }), 7));
   });
 }
 

@@ -1,3 +1,4 @@
+import type { StateRecord } from '../../internal/state-codec.js';
 import type { HeldStates, StatesMade } from '../held-states.js';
 import type { TurnChanges } from '../managed-turn.js';
 
@@ -60,7 +61,7 @@ export class DiskHold {
   }
 
   /** What the disk has to write to be up to date, taken as being written. */
-  takeWrites(): { readonly replaces: boolean; readonly fields: readonly (string | Buffer)[] } {
+  takeWrites(): { readonly replaces: boolean; readonly fields: readonly StateRecord[] } {
     const { deleteAll, fields } = this.held.takeWrites();
     const replaces = deleteAll || this.isNew;
     this.isNew = false;

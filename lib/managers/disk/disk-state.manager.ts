@@ -3,7 +3,7 @@ import type { SchedulerRegistry } from '@nestjs/schedule';
 import type { Immutable } from 'immer';
 import { SystemClock, type Clock } from '../../internal/clock.js';
 import { DeadlineQueue } from '../../internal/deadline-queue.js';
-import { StateCodec } from '../../internal/state-codec.js';
+import { StateCodec, type StateRecord } from '../../internal/state-codec.js';
 import type { StateDefinition } from '../../internal/state-definition.js';
 import { freshSnapshot, readable, type Snapshot } from '../../internal/state-draft.js';
 import { StateStoreUnavailableError, type StateError } from '../../state.errors.js';
@@ -408,7 +408,7 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
   private unreadableOf(
     ident: string,
     definition: StateDefinition,
-  ): (record: Uint8Array, error: unknown) => void {
+  ): (record: StateRecord, error: unknown) => void {
     return (record, error) => this.unreadable.found(ident, definition, record, error);
   }
 

@@ -1,6 +1,7 @@
 import { mkdir, statfs } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { StateRecord } from '../../internal/state-codec.js';
 import { StateError, StateStoreUnavailableError } from '../../state.errors.js';
 import { loadLmdb, type LmdbDatabase, type LmdbRoot } from './lmdb-package.js';
 import { StoreCheck } from './store-check.js';
@@ -44,7 +45,7 @@ export interface IdentWrite {
   /** Everything stored goes first. */
   readonly replaces: boolean;
   /** Names and records, in turn. */
-  readonly fields: readonly (string | Buffer)[];
+  readonly fields: readonly StateRecord[];
   /** `undefined` when nothing is left. */
   readonly use: IdentUse | undefined;
 }
@@ -171,7 +172,7 @@ export class DiskStore {
     let bytes = 0;
     for (const { fields } of writes)
       for (let index = 1; index < fields.length; index += 2)
-        bytes += PAGES_BYTES + (fields[index] as Buffer).length;
+        bytes += PAGES_BYTES + Buffer.byteLength(fields[index] as StateRecord);
     if (bytes === 0) return;
     this.takenBytes += bytes;
     const nowMs = performance.now();
@@ -190,7 +191,9 @@ export class DiskStore {
     const { states, idents } = this;
     if (replaces) for (const key of this.keysOf(hash)) all.add(states.remove(key));
     for (let index = 0; index < fields.length; index += 2)
-      all.add(states.put(hash + SEPARATOR + String(fields[index]), fields[index + 1] as Buffer));
+      all.add(
+        states.put(hash + SEPARATOR + String(fields[index]), bytesOf(fields[index + 1] as StateRecord)),
+      );
     all.add(
       use === undefined
         ? idents.remove(hash)
@@ -272,6 +275,10 @@ async function reasonOf({ reason }: PromiseRejectedResult): Promise<unknown> {
   if (commitError === undefined) return reason;
   const told = commitError.catch((error: unknown) => error);
   return (await Promise.race([told, delay(REASON_MS)])) ?? reason;
+}
+
+function bytesOf(record: StateRecord): Buffer {
+  return typeof record === 'string' ? Buffer.from(record) : record;
 }
 
 function messageOf(cause: unknown): string {

@@ -12,7 +12,7 @@ const DRIFT_PER_MS = 1 / 1_000;
 const LONGEST_DRIFT_MS = 10_000;
 
 /** What is kept of the states of an ident, by name, to be shown when they have expired. */
-export type KeptRecords = ReadonlyMap<string, Uint8Array>;
+export type KeptRecords = ReadonlyMap<string, string | Uint8Array>;
 
 /** How many milliseconds states still live, or whether nobody has noticed their end before. */
 export type ExpirationLeft = number | 'first' | 'noticed';
@@ -35,7 +35,7 @@ class WatchedIdent implements DeadlineNode {
   readonly names = new Set<string>();
   /** Another process was the next to use it. */
   isYielding = false;
-  records: Map<string, Uint8Array> | undefined = undefined;
+  records: Map<string, string | Uint8Array> | undefined = undefined;
 
   constructor(readonly ident: string) {}
 }

@@ -5,7 +5,7 @@ import { SystemClock, type Clock } from '../../internal/clock.js';
 import { DeadlineQueue, type DeadlineNode } from '../../internal/deadline-queue.js';
 import { DeadlineWorker } from '../../internal/deadline-worker.js';
 import { hashIdent } from '../../internal/ident.js';
-import { StateCodec } from '../../internal/state-codec.js';
+import { StateCodec, type StateRecord } from '../../internal/state-codec.js';
 import type { StateDefinition } from '../../internal/state-definition.js';
 import { freshSnapshot, readable, type Snapshot } from '../../internal/state-draft.js';
 import { LockExpiredError, StateManagerClosedError, type StateError } from '../../state.errors.js';
@@ -222,7 +222,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   released({ ident, held }: RedisHold, windowMs: number, isHanded: boolean): void {
     if (held.isEmpty) return;
     say(() => {
-      this.touch(ident, held.names, (name) => held.record(name) as Buffer);
+      this.touch(ident, held.names, (name) => held.record(name) as StateRecord);
       if (isHanded) this.expirations.yield(ident);
       // It was over while the lock was kept between turns.
       if (windowMs <= 0) this.expirations.expire(ident);
@@ -413,7 +413,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   /** A window of the ident has begun. What nobody wants to know at its end is not kept. */
-  private touch(ident: string, names: readonly string[], recordOf: (name: string) => Buffer): void {
+  private touch(ident: string, names: readonly string[], recordOf: (name: string) => StateRecord): void {
     if (!this.hooks.has('expired')) {
       if (this.isObserved) this.expirations.touch(ident, names);
       return;
@@ -421,11 +421,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     const wanted = names.filter((name) => this.hooks.has('expired', name));
     if (wanted.length === 0 && !this.isObserved) return;
     // A record from the server is a part of all it has sent at once, which would be kept alive with it.
-    this.expirations.touch(
-      ident,
-      names,
-      new Map(wanted.map((name) => [name, new Uint8Array(recordOf(name))])),
-    );
+    this.expirations.touch(ident, names, new Map(wanted.map((name) => [name, ownCopyOf(recordOf(name))])));
   }
 
   private expired(ident: string, names: readonly string[], records: KeptRecords): void {
@@ -435,7 +431,11 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     this.emit('expired', ident, names);
   }
 
-  private decode(ident: string, definition: StateDefinition, record: Uint8Array): Snapshot | undefined {
+  private decode(
+    ident: string,
+    definition: StateDefinition,
+    record: string | Uint8Array,
+  ): Snapshot | undefined {
     try {
       return this.codec.decode(definition, record);
     } catch (error) {
@@ -458,6 +458,10 @@ function say(words: () => void): void {
 async function allStored(storing: readonly Promise<void>[]): Promise<void> {
   const outcomes = await Promise.allSettled(storing);
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+}
+
+function ownCopyOf(record: StateRecord): string | Uint8Array {
+  return typeof record === 'string' ? record : new Uint8Array(record);
 }
 
 function holdOf(turn: ManagedTurn): RedisHold {

@@ -1,5 +1,5 @@
 import type { Clock } from '../../internal/clock.js';
-import type { StateCodec } from '../../internal/state-codec.js';
+import type { StateCodec, StateRecord } from '../../internal/state-codec.js';
 import type { WatchedState } from '../watch/watched-state.js';
 import type { LockCommands } from './lock-commands.js';
 import type { IdentKeys, RedisKeys } from './redis-keys.js';
@@ -22,7 +22,7 @@ export interface RedisWatchesOptions {
   readonly expirationMs: number;
   /** Settles when everything is in the store that turns of this process have acknowledged. */
   flush(ident: string): Promise<void> | undefined;
-  onUnreadable(room: WatchRoom, record: Buffer, error: unknown): void;
+  onUnreadable(room: WatchRoom, record: StateRecord, error: unknown): void;
 }
 
 /** The rooms of one ident: one for each state that is watched. */
@@ -101,7 +101,7 @@ export class RedisWatches implements WatchRoomHost {
     if (!room.isChecking) this.checkIn(room, 0);
   }
 
-  onUnreadable(room: WatchRoom, record: Buffer, error: unknown): void {
+  onUnreadable(room: WatchRoom, record: StateRecord, error: unknown): void {
     this.options.onUnreadable(room, record, error);
   }
 

@@ -1,5 +1,5 @@
 import type { ClockTimer } from '../../internal/clock.js';
-import type { StateCodec, StateStep } from '../../internal/state-codec.js';
+import type { StateCodec, StateRecord, StateStep } from '../../internal/state-codec.js';
 import { patched } from '../../internal/state-draft.js';
 import type { StoredState, WatchedState } from '../watch/watched-state.js';
 import type { Look } from './lock-commands.js';
@@ -14,7 +14,7 @@ export interface WatchRoomHost {
   /** Looks at the store as soon as possible. */
   checkSoon(room: WatchRoom): void;
   /** A record that cannot be read is a fresh state, which was said. */
-  onUnreadable(room: WatchRoom, record: Buffer, error: unknown): void;
+  onUnreadable(room: WatchRoom, record: StateRecord, error: unknown): void;
 }
 
 /**
@@ -183,7 +183,7 @@ export class WatchRoom {
     return index < 0 ? undefined : this.decode(fields[index + 1] as Buffer);
   }
 
-  private decode(record: Buffer): StoredState | undefined {
+  private decode(record: StateRecord): StoredState | undefined {
     try {
       const snapshot = this.host.codec.decode(this.state.definition, record);
       return { snapshot, version: snapshot.commits };

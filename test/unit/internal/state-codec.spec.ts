@@ -15,7 +15,12 @@ const BOX = define(BoxState);
 function throughTheStore(value: unknown): unknown {
   const snapshot = seal<object>(Object.assign(new BoxState(), { value }), { name: 'box', copy: true });
   const record = new StateCodec().encode(BOX, snapshot);
-  return (new StateCodec().decode(BOX, Uint8Array.from(record)).value as BoxState).value;
+  return (new StateCodec().decode(BOX, new Uint8Array(Buffer.from(record))).value as BoxState).value;
+}
+
+function recordOf(value: unknown): unknown {
+  const state = Object.assign(new BoxState(), { value });
+  return new StateCodec().encode(BOX, seal<object>(state, { name: 'box', copy: true }));
 }
 
 describe('the codec of stored states', () => {
@@ -76,6 +81,30 @@ describe('the codec of stored states', () => {
       }),
       { numRuns: 2_000 },
     );
+  });
+
+  it('writes JSON where it is small and JSON has a form for all of it', () => {
+    const texts = [
+      1,
+      'é☃\u2028',
+      true,
+      null,
+      [1, [2]],
+      { a: { b: 1e21 } },
+      { toJSON: 1 },
+      Array(20).fill('x'.repeat(1_000)),
+    ];
+    for (const value of texts) {
+      expect(recordOf(value)).toBe(
+        `[1,"box",1,${JSON.stringify(Object.assign(new BoxState(), { value }))},[],1]`,
+      );
+      expect(throughTheStore(value)).toStrictEqual(value);
+    }
+    const others = [undefined, NaN, -Infinity, -0, 1n, '\ud800', { '\ud800': 1 }, [-0], new Date(0), new Map(), new Set(), new Uint8Array(1), new CounterState(), Array(40).fill(1)]; // prettier-ignore
+    for (const value of others) {
+      expect(recordOf(value)).toBeInstanceOf(Buffer);
+      expect(throughTheStore(value)).toStrictEqual(value);
+    }
   });
 
   it('brings nested states back as instances of their classes', () => {
@@ -145,14 +174,25 @@ describe('the codec of stored states', () => {
     const codec = new StateCodec();
     const counter = codec.encode(define(CounterState), seal<object>(new CounterState(), { name: 'counter' }));
     expect(() => codec.decode(BOX, counter)).toThrow('another class');
+    const text = Buffer.from(counter);
+    const packed = Buffer.from(
+      codec.encode(BOX, seal<object>(Object.assign(new BoxState(), { value: 5n }), { name: 'box' })),
+    );
     const damaged = [
       Buffer.alloc(0),
       Buffer.from('{"count":1}'),
       Buffer.from([0xc0]),
-      counter.subarray(0, 8),
-      Buffer.concat([Buffer.from([0x94, 2]), counter.subarray(2)]),
+      Buffer.from('[]'),
+      Buffer.from('[1,"counter",1,{"count":1,"__proto__":{"polluted":1}},[],1]'),
+      Buffer.from('[1,"counter",1,{"count":{"__proto__":{"polluted":1}}},[],1]'),
+      Buffer.from('[1,"counter",1,[["count",1]],"none",1]'),
+      Buffer.from('[1,"counter",1,null,[],1]'),
+      text.subarray(0, 8),
+      Buffer.concat([Buffer.from('[2'), text.subarray(2)]),
     ];
     for (const bytes of damaged) expect(() => codec.decode(define(CounterState), bytes)).toThrow();
+    for (const bytes of [packed.subarray(0, 8), Buffer.concat([Buffer.from([0x94, 2]), packed.subarray(2)])])
+      expect(() => codec.decode(BOX, bytes)).toThrow();
   });
 
   it('throws, or reads a state, and does nothing else, whatever the bytes are', () => {
@@ -162,6 +202,7 @@ describe('the codec of stored states', () => {
       { name: 'box', copy: true },
     );
     const good = codec.encode(BOX, nested);
+    expect(good).toBeInstanceOf(Buffer);
     for (let round = 0; round < 5_000; round += 1) {
       const bytes = Buffer.from(good);
       for (let flips = 0; flips <= round % 4; flips += 1) {

@@ -26,7 +26,11 @@ function snapshotOf(version: number) {
 function lookAt(version: number): Look {
   if (version === 0) return { commit: '', lifeMs: -2, fields: [] };
   const record = codec.encode(definition, snapshotOf(version), version);
-  return { commit: `c${version}`, lifeMs: 60_000, fields: [Buffer.from('room-counter'), record] };
+  return {
+    commit: `c${version}`,
+    lifeMs: 60_000,
+    fields: [Buffer.from('room-counter'), Buffer.from(record)],
+  };
 }
 
 /** What is told of the commit that makes that version. */
