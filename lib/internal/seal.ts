@@ -217,7 +217,8 @@ function showStep(step: PathStep): string {
   return `[${typeof entry === 'string' ? JSON.stringify(entry) : isPrimitive(entry) || typeof entry === 'symbol' ? String(entry) : 'object'}]`;
 }
 
-function isPrimitive(value: unknown): value is string | number | boolean | bigint | null | undefined {
+/** Whether there is nothing in `value` that could be changed. */
+export function isPrimitive(value: unknown): value is string | number | boolean | bigint | null | undefined {
   return (
     value === null || (typeof value !== 'object' && typeof value !== 'function' && typeof value !== 'symbol')
   );

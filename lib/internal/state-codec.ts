@@ -1,7 +1,7 @@
 import { types } from 'node:util';
 import { Packr } from 'msgpackr';
 import { StateSerializationError } from '../state.errors.js';
-import { seal } from './seal.js';
+import { isPrimitive, seal } from './seal.js';
 import { definitionOf, findDefinition, upgrade, type StateDefinition } from './state-definition.js';
 import type { Snapshot } from './state-draft.js';
 import type { StatePatch } from './state-patches.js';
@@ -111,8 +111,12 @@ export class StateCodec {
     if (!Array.isArray(content) || content[0] !== FORMAT) throw new Error('it is no record of this format');
     const [, name, version, fields, missing, commits] = content as unknown[];
     if (name !== definition.name) throw new Error('it is a record of another class');
-    const state = this.unpackState(definition, version, isText ? fields : this.restore(fields), missing);
-    const { value, binary, deep } = seal(state, { name: definition.name });
+    const restored = isText ? fields : this.restore(fields);
+    const state = this.unpackState(definition, version, restored, missing);
+    const { value, binary, deep } =
+      version === definition.version && isFlat(state, restored as object)
+        ? { value: Object.freeze(state), binary: false, deep: false }
+        : seal(state, { name: definition.name });
     return { value, binary, deep, commits: Number(commits ?? 1) };
   }
 
@@ -326,6 +330,15 @@ export class StateCodec {
 
 function tooDeep({ name }: StateDefinition, cause: unknown): StateSerializationError {
   return new StateSerializationError(name, 'is nested too deeply to be stored.', { cause });
+}
+
+/** Whether a look at `state` can find nothing: it has the fields of its record, and each of them is a value. */
+function isFlat(state: object, fields: object): boolean {
+  const names = Object.keys(state);
+  if (names.length !== Object.keys(fields).length) return false;
+  for (const name of names)
+    if (!Object.hasOwn(fields, name) || !isPrimitive((fields as Record<string, unknown>)[name])) return false;
+  return true;
 }
 
 function textOf(record: string | Uint8Array): string {
