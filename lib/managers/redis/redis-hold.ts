@@ -39,6 +39,8 @@ export interface HoldHost {
   held(hold: RedisHold): void;
   /** The next caller starts with a new hold. */
   ended(hold: RedisHold): void;
+  /** The turns of a hold that has given the lock up are about to be answered, and nobody else has the lock. */
+  answered(hold: RedisHold): void;
   /**
    * The lock was given up, and with it the window of the states starts: what is left of it, in milliseconds. `isHanded`:
    * another process has it now.
@@ -149,6 +151,8 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     readonly id: string,
     /** … and the number in it. */
     readonly number: number,
+    /** Its caller came in the tick in which the turn before was answered: he may well do so again. */
+    private readonly comesBack: boolean,
   ) {
     this.owner = id;
   }
@@ -466,6 +470,9 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     } else if (this.isShared && !this.mustYield) {
       // Whoever queued here may well come back with his answer: then the lock need not go and come back with him.
       this.settleSoon();
+    } else if (this.comesBack && this.uncovered.length > 0 && !this.mustYield) {
+      // The lock is given up at the end of the tick in which he has his answer, unless he has come back by then.
+      this.commit();
     } else {
       this.finish();
     }
@@ -545,6 +552,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
         if (verdict === 'lost') {
           this.lose(batch);
         } else {
+          if (verdict === 'done' && batch.turns.length > 0) host.answered(this);
           this.succeed(batch.turns);
           host.released(this, batch.windowMs, verdict === 'wanted');
         }

@@ -73,6 +73,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private readonly leaseHolds = new Map<RedisHold, LeaseHold>();
   private readonly leaseQueue = new DeadlineQueue<LeaseHold>();
   private readonly leaseEnder: DeadlineWorker<LeaseHold>;
+  /** Whose turns were answered in this tick. */
+  private readonly answeredIdents = new Set<string>();
   private readonly expirations: ExpirationWatch;
   private readonly watched: RedisWatches;
   private readonly unreadable = new UnreadableRecords((message, ident, name) => {
@@ -219,6 +221,12 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   /** @internal */
+  answered({ ident }: RedisHold): void {
+    if (this.answeredIdents.size === 0) this.clock.startImmediate(() => this.answeredIdents.clear());
+    this.answeredIdents.add(ident);
+  }
+
+  /** @internal */
   released({ ident, held }: RedisHold, windowMs: number, isHanded: boolean): void {
     if (held.isEmpty) return;
     say(() => {
@@ -343,7 +351,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   private openHold(ident: string, canWait: boolean): RedisHold {
     const number = (this.ownerCount += 1);
     const owner = RedisKeys.owner(this.instance, number);
-    const hold = new RedisHold(this, ident, this.keys.ofIdent(ident), owner, number);
+    const comesBack = this.answeredIdents.has(ident);
+    const hold = new RedisHold(this, ident, this.keys.ofIdent(ident), owner, number, comesBack);
     this.holds.add(hold);
     hold.ask(canWait);
     return hold;
