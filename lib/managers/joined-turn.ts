@@ -43,7 +43,7 @@ export class JoinedTurn implements StateTurn {
   }
 
   async commit(): Promise<void> {
-    this.settle(undefined);
+    this.prepare(undefined);
   }
 
   async rollback(): Promise<void> {
@@ -66,14 +66,19 @@ export class JoinedTurn implements StateTurn {
     return this.outer.deleteAll();
   }
 
-  /** Nothing is stored yet: drafts in `result` live on until the outer turn ends. */
-  settle<R>(result: R): R {
+  /** Ends it. Drafts in `result` live on until the outer turn ends. */
+  prepare<R>(result: R): R {
     if (this.callerSignal?.aborted) {
       this.abandon(this.callerSignal.reason);
       throw this.callerSignal.reason;
     }
     this.ended = true;
     return result;
+  }
+
+  /** What it has changed is stored with the outer turn. */
+  store(): undefined {
+    return undefined;
   }
 
   /** The outer turn holds the lock: nothing to wait for. */

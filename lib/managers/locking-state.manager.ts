@@ -136,7 +136,8 @@ export abstract class LockingStateManager
       await turn.whenReleased();
       throw error;
     }
-    await turn.settle(undefined);
+    turn.prepare(undefined);
+    await turn.store();
   }
 
   override async modifyState<T, R>(
@@ -165,9 +166,11 @@ export abstract class LockingStateManager
     }
     // `mutate` may have ended its turn itself, to do slow work without the lock or to change nothing after all.
     if (!turn.isRunning) return result;
-    const settled = turn.settle(result);
+    const settled = turn.prepare(result);
+    const storing = turn.store();
     // A promise that is returned costs two more than one that is awaited.
-    return settled instanceof Promise ? await settled : settled;
+    if (storing !== undefined) await storing;
+    return settled;
   }
 
   override async modifyStates<T extends readonly StateToken<unknown>[] | [], R>(
@@ -215,7 +218,8 @@ export abstract class LockingStateManager
       const open = turn instanceof ManagedTurn ? turn : turn.outer;
       (open.leader ?? open).whenEnded(onEnd);
     }
-    await turn.settle(undefined);
+    turn.prepare(undefined);
+    await turn.store();
     return existed;
   }
 

@@ -161,7 +161,8 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
 
   async commit(): Promise<void> {
     if (this.status === 'committed') return this.storing;
-    return this.settle(undefined);
+    this.prepare(undefined);
+    return this.store();
   }
 
   async rollback(): Promise<void> {
@@ -274,26 +275,16 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   }
 
   /**
-   * {@link commit}, as soon as the store can; returns what `result` is to the caller now that the drafts are dead, at
-   * once where the store needs no time.
+   * The first half of {@link commit}: everything that can fail before the store is asked. Ends the turn if it does.
+   * Returns what `result` is to the caller now that the drafts are dead.
    */
-  settle<R>(result: R): R | Promise<R> {
-    const settled = this.prepare(result) as R;
-    const storing = this.store();
-    return storing === undefined ? settled : storing.then(() => settled);
-  }
-
-  /**
-   * The first half of {@link settle}: everything that can fail before the store is asked. Ends the turn if it does.
-   * Returns what `result` is to the caller.
-   */
-  prepare(result: unknown): unknown {
+  prepare<R>(result: R): R {
     const { companions } = this;
-    if (companions === undefined) return this.prepareAlone(result, false);
+    if (companions === undefined) return this.prepareAlone(result, false) as R;
     try {
       let settled = this.prepareAlone(result, true);
       for (const turn of companions) settled = turn.prepareAlone(settled, true);
-      return settled;
+      return settled as R;
     } catch (error) {
       this.abandon();
       throw error;

@@ -64,6 +64,7 @@ async function moveAlone(turns: readonly ManagedTurn[], { from, to, onEnd }: Sta
     throw error;
   }
   if (onEnd !== undefined) leader.whenEnded(onEnd);
-  await leader.settle(undefined);
+  leader.prepare(undefined);
+  await leader.store();
   return isMoved;
 }

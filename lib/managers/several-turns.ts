@@ -70,10 +70,15 @@ export class SeveralTurns {
   }
 
   /** Commits, unless that is for an outer turn to do; returns what `result` is to the caller. */
-  settle<R>(result: R): R | Promise<R> {
-    if (this.leader !== undefined) return this.leader.settle(result);
-    for (const turn of this.turns.values()) void turn.settle(undefined);
-    return result;
+  async settle<R>(result: R): Promise<R> {
+    const { leader } = this;
+    if (leader === undefined) {
+      for (const turn of this.turns.values()) turn.prepare(undefined);
+      return result;
+    }
+    const settled = leader.prepare(result);
+    await leader.store();
+    return settled;
   }
 
   /** Forgets what was changed; an outer turn cannot be committed any more then. */

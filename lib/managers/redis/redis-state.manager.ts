@@ -222,9 +222,11 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   /** @internal */
   answered({ ident }: RedisHold): void {
-    if (this.answeredIdents.size === 0) this.clock.startImmediate(() => this.answeredIdents.clear());
+    if (this.answeredIdents.size === 0) process.nextTick(this.forgetAnswered);
     this.answeredIdents.add(ident);
   }
+
+  private readonly forgetAnswered = (): void => this.answeredIdents.clear();
 
   /** @internal */
   released({ ident, held }: RedisHold, windowMs: number, isHanded: boolean): void {

@@ -12,48 +12,63 @@ const REDLOCK = 'redlock + GET + SET';
 const LEASED = 'nestjs-state under leaseHold 1s';
 const SESSION = 'express-session + connect-redis, unlocked';
 
+/** A caller comes back for his ident as soon as he has his answer, or each turn is of another one. */
+const MODES = [
+  { at: 'one ident', width: 1 },
+  { at: '32 idents at once', width: 32 },
+  { at: 'one caller, another ident each time', width: 1, identCount: 1_000 },
+  { at: '32 callers, other idents each time', width: 32, identCount: 1_024 },
+];
+
 export const title = 'Redis turn, uncontended';
 
 export async function run({ isQuick, redis }) {
   const tables = [];
   const goals = [];
-  for (const width of [1, 32]) {
-    const outcomes = await measure(redis, width, {
-      ...effort(isQuick),
-      warmUpCount: isQuick ? 500 : 20_000,
-    });
-    const at = width === 1 ? 'one ident' : `${width} idents at once`;
+  for (const { at, width, identCount } of MODES) {
+    const outcomes = await measure(
+      redis,
+      { width, identCount: identCount ?? width },
+      {
+        ...effort(isQuick),
+        warmUpCount: isQuick ? 500 : 20_000,
+      },
+    );
     tables.push(comparison(outcomes, { title: at }));
     goals.push(
       atLeast(`${at}, of the floor`, gainOf(outcomes, FLOOR), 0.8),
       atLeast(`${at}, over six commands`, gainOf(outcomes, SIX), 1.6),
       atLeast(`${at}, over redlock`, gainOf(outcomes, REDLOCK), 1.5),
-      atLeast(`${at}, under leaseHold over the turn without`, 1 / gainOf(outcomes, LEASED), 12),
     );
+    // Of a turn that takes the lock and gives it up.
+    if (identCount !== undefined)
+      goals.push(atLeast(`${at}, under leaseHold over the turn without`, 1 / gainOf(outcomes, LEASED), 12));
   }
   return { tables, goals };
 }
 
-async function measure(redis, width, effortOfRun) {
-  const idents = Array.from({ length: width }, (_, number) => `visitor-${width}-${number}`);
+async function measure(redis, { width, identCount }, effortOfRun) {
+  const name = `${width}-${identCount}`;
+  const idents = Array.from({ length: identCount }, (_, number) => `visitor-${name}-${number}`);
+  const atOnce = identCount === width ? eachHisOwn(idents) : inTurn(idents, width);
   const client = redis.connect();
   const sessions = createClient({ url: redis.url });
   await sessions.connect();
-  const plain = await openStates({ mode: 'redis', redis: { client, keyPrefix: `plain-${width}:` } });
+  const plain = await openStates({ mode: 'redis', redis: { client, keyPrefix: `plain-${name}:` } });
   const leased = await openStates({
     mode: 'redis',
-    redis: { client, keyPrefix: `leased-${width}:`, leaseHold: '1s' },
+    redis: { client, keyPrefix: `leased-${name}:`, leaseHold: '1s' },
   });
   const store = new RedisStore({ client: sessions, ttl: 3_600 });
   try {
     return await compare(
       [
-        own('nestjs-state', idents, plain.states),
-        peer(FLOOR, idents, await twoScripts(client, `two-${width}:`, plainVisitor)),
-        peer(SIX, idents, sixCommands(client, `six-${width}:`, plainVisitor)),
-        peer(REDLOCK, idents, redlock(client, `redlock-${width}:`, plainVisitor)),
-        peer(SESSION, idents, sessionStore(store, `session-${width}:`, plainVisitor)),
-        own(LEASED, idents, leased.states),
+        own('nestjs-state', idents, plain.states, atOnce),
+        peer(FLOOR, idents, await twoScripts(client, `two-${name}:`, plainVisitor), atOnce),
+        peer(SIX, idents, sixCommands(client, `six-${name}:`, plainVisitor), atOnce),
+        peer(REDLOCK, idents, redlock(client, `redlock-${name}:`, plainVisitor), atOnce),
+        peer(SESSION, idents, sessionStore(store, `session-${name}:`, plainVisitor), atOnce),
+        own(LEASED, idents, leased.states, atOnce),
       ],
       effortOfRun,
     );
@@ -63,10 +78,10 @@ async function measure(redis, width, effortOfRun) {
   }
 }
 
-function own(name, idents, states) {
+function own(name, idents, states, atOnce) {
   return {
     name,
-    run: atOnce(idents, (ident) => states.modifyState(new StateToken(ident, VisitorState), visit)),
+    run: atOnce((ident) => states.modifyState(new StateToken(ident, VisitorState), visit)),
     async total() {
       // Whatever is held back under a lease is on the server after this.
       await states.count();
@@ -75,10 +90,10 @@ function own(name, idents, states) {
   };
 }
 
-function peer(name, idents, { modify, read }) {
+function peer(name, idents, { modify, read }, atOnce) {
   return {
     name,
-    run: atOnce(idents, (ident) => modify(ident, visit)),
+    run: atOnce((ident) => modify(ident, visit)),
     async total() {
       let total = 0;
       for (const ident of idents) total += (await read(ident)).count;
@@ -88,15 +103,29 @@ function peer(name, idents, { modify, read }) {
 }
 
 /** One caller for each ident, all at once. */
-function atOnce(idents, turn) {
-  return async (count) => {
+function eachHisOwn(idents) {
+  return callers(idents.map((ident) => () => ident));
+}
+
+/** So many callers at once, each of whom takes the ident that has not been used for longest. */
+function inTurn(idents, width) {
+  let next = 0;
+  const nextIdent = () => {
+    next = (next + 1) % idents.length;
+    return idents[next];
+  };
+  return callers(Array.from({ length: width }, () => nextIdent));
+}
+
+function callers(identOf) {
+  return (turn) => async (count) => {
     let left = count;
-    const task = async (ident) => {
+    const task = async (nextIdent) => {
       while (left > 0) {
         left -= 1;
-        await turn(ident);
+        await turn(nextIdent());
       }
     };
-    await Promise.all(idents.map(task));
+    await Promise.all(identOf.map(task));
   };
 }
