@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate, setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Redis } from 'ioredis';
 import { LockExpiredError, StateToken, type StateModuleOptions } from 'nestjs-state';
@@ -81,6 +81,20 @@ describe('a caller who comes back for an ident with his answer', () => {
     }
 
     expect((await scripts()) - before).toBe(40);
+  });
+
+  it('is not in the way of another process once the event loop goes on', async () => {
+    const [manager, other] = [await open(), await open()];
+    const token = new StateToken(newIdent(), CounterState);
+    for (let turn = 0; turn < 3; turn += 1) await increment(manager, token);
+    for (let turn = 0; turn < 3; turn += 1) {
+      await increment(manager, token);
+      await setImmediate();
+      // Whoever asks now finds the lock free, or is handed it.
+      await other.modifyState(token, (counter) => counter.increment(), { acquireTimeout: 500 });
+    }
+
+    expect((await manager.getState(token)).count).toBe(9);
   });
 
   it('has in the store what he was told, at every turn', async () => {

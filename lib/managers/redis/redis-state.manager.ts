@@ -52,7 +52,7 @@ class LeaseHold implements DeadlineNode {
  * States on a Redis server, shared by every process that uses the same one.
  *
  * A turn takes two round trips, one script each: one takes the lock and loads the states, one writes them and gives the
- * lock up. Callers of one process queue here, and the first of them stands for all on the server; while this process has
+ * lock up; one, when its caller comes back in the tick in which he was answered. Callers of one process queue here, and the first of them stands for all on the server; while this process has
  * a lock its turns share commits. The server hands a lock that is given up to the next process at once.
  */
 export class RedisStateManager extends LockingStateManager implements HoldHost {
