@@ -70,11 +70,7 @@ export class DiskWriter {
   /** Something of `hold` is to be written. */
   add(hold: DiskHold): void {
     const { hash } = hold;
-    const before = this.waiting.get(hash);
-    this.waiting.set(hash, {
-      hold,
-      replaces: before !== undefined && before.hold !== hold && before.replaces,
-    });
+    this.waiting.set(hash, { hold, replaces: this.waiting.get(hash)?.replaces === true });
     this.schedule();
   }
 
