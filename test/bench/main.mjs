@@ -1,4 +1,4 @@
-// npm run bench [-- --quick] [--only memory-turn,redis-turn] [--write]
+// npm run bench [-- --quick] [--only memory-turn,redis-turn] [--write] [--node path/to/another/node]
 import { readFile, writeFile } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
@@ -24,6 +24,7 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     only: { type: 'string', default: JOBS.join(',') },
     write: { type: 'boolean', default: false },
+    node: { type: 'string', multiple: true, default: [] },
   },
 });
 const names = values.only.split(',').map(nameOf);
@@ -38,7 +39,7 @@ try {
     process.stderr.write(`… ${title}\n`);
     const jobStartMs = performance.now();
     try {
-      print(render(title, await run({ isQuick: values.quick, redis })));
+      print(render(title, await run({ isQuick: values.quick, redis, otherNodes: values.node })));
       process.stderr.write(`  ${secondsSince(jobStartMs)} s\n`);
     } catch (error) {
       // The other jobs may still say something; but this run has failed.

@@ -115,6 +115,7 @@ async function createApp() {
 serve(
   {
     port: () => port,
+    version: () => process.version,
     cpuMs,
     total: () => total(app),
   },

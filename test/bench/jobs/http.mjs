@@ -5,7 +5,8 @@ import { gainOver, median, spreadOf } from '../support/figures.mjs';
 import { atLeast, count, microseconds, percent, ratio } from '../support/report.mjs';
 
 const CONNECTIONS = 32;
-const PLATFORMS = ['express', 'fastify'];
+const NAMES = { express: 'Express', fastify: 'Fastify' };
+const PLATFORMS = Object.keys(NAMES);
 const VARIANTS = {
   injected: 'nestjs-state: @InjectState()',
   empty: 'empty guard and interceptor',
@@ -16,32 +17,35 @@ const GOALS = { express: 0.85, fastify: 0.75 };
 
 export const title = 'HTTP: a handler with @InjectState()';
 
-export async function run({ isQuick }) {
+export async function run({ isQuick, otherNodes }) {
   const effort = isQuick
     ? { rounds: 2, sliceMs: 150, warmUp: 900 }
     : { rounds: 7, sliceMs: 1_500, warmUp: 30_000 };
   const tables = [];
   const goals = [];
-  for (const platform of PLATFORMS) {
-    const apps = await measure(platform, effort);
-    tables.push(tableOf(platform, apps));
-    const [ours, empty, session] = apps;
-    goals.push(
-      atLeast(
-        `${platform}, of an empty guard and interceptor`,
-        gainOver(ours.rates, empty.rates),
-        GOALS[platform],
-      ),
-      atLeast(`${platform}, over express-session`, gainOver(ours.rates, session.rates), 1),
-    );
+  for (const execPath of [process.execPath, ...otherNodes]) {
+    for (const platform of PLATFORMS) {
+      const apps = await measure(platform, execPath, effort);
+      const [ours, empty, session] = apps;
+      const at = `${NAMES[platform]}, Node ${ours.version}`;
+      tables.push(tableOf(at, apps));
+      goals.push(
+        atLeast(
+          `${at}, of an empty guard and interceptor`,
+          gainOver(ours.rates, empty.rates),
+          GOALS[platform],
+        ),
+        atLeast(`${at}, over express-session`, gainOver(ours.rates, session.rates), 1),
+      );
+    }
   }
   return { tables, goals };
 }
 
-async function measure(platform, { rounds, sliceMs, warmUp }) {
+async function measure(platform, execPath, { rounds, sliceMs, warmUp }) {
   const apps = [];
   try {
-    for (const variant of Object.keys(VARIANTS)) apps.push(await startApp(platform, variant));
+    for (const variant of Object.keys(VARIANTS)) apps.push(await startApp(platform, execPath, variant));
     for (const app of apps) {
       // By number: what a server is fast at is compiled by then, however busy the machine.
       for (let sent = 0; sent < warmUp; sent += warmUp / 3) {
@@ -69,12 +73,13 @@ async function measure(platform, { rounds, sliceMs, warmUp }) {
   }
 }
 
-async function startApp(platform, variant) {
+async function startApp(platform, execPath, variant) {
   const visitors = Array.from({ length: CONNECTIONS }, (_, number) => `visitor-${number}-of-the-benchmark`);
-  const child = await Child.start('http-app.mjs', { platform, variant, visitors });
+  const child = await Child.startOn(execPath, 'http-app.mjs', { platform, variant, visitors });
   const app = {
     name: VARIANTS[variant],
     child,
+    version: await child.call('version'),
     url: `http://127.0.0.1:${await child.call('port')}/visit`,
     cookies: visitors.map((visitor) => `state_token=${visitor}`),
     amount: 0,
@@ -138,10 +143,10 @@ function send(app, amount) {
   });
 }
 
-function tableOf(platform, apps) {
+function tableOf(at, apps) {
   const [ours] = apps;
   return {
-    title: platform === 'express' ? 'Express' : 'Fastify',
+    title: at,
     columns: ['variant', 'requests/s', 'ours ÷ variant', 'spread', 'processor of the server'],
     rows: apps.map((app) => [
       app.name,

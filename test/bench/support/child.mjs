@@ -9,13 +9,18 @@ export class Child {
   #nextId = 1;
 
   /** Starts `children/<name>` and resolves once it is ready. */
-  static async start(name, ...args) {
+  static start(name, ...args) {
+    return Child.startOn(process.execPath, name, ...args);
+  }
+
+  /** The same on another Node. */
+  static async startOn(execPath, name, ...args) {
     const child = new Child();
     const path = fileURLToPath(new URL(`../children/${name}`, import.meta.url));
     child.#process = fork(
       path,
       args.map((arg) => JSON.stringify(arg)),
-      { serialization: 'advanced', env: { ...process.env, NODE_ENV: 'production' } },
+      { serialization: 'advanced', execPath, env: { ...process.env, NODE_ENV: 'production' } },
     );
     child.#process.on('message', (message) => child.#answered(message));
     child.#process.once('exit', (code, signal) =>
