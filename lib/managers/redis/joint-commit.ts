@@ -1,6 +1,7 @@
 import { LockExpiredError, StateStoreUnavailableError, type StateError } from '../../state.errors.js';
 import type { ManagedTurn, TurnChanges } from '../managed-turn.js';
-import type { HoldHost, JointDraft, RedisHold } from './redis-hold.js';
+import type { HoldHost } from './hold-host.js';
+import type { JointDraft, RedisHold } from './redis-hold.js';
 
 /** What a turn over several idents has changed of one of them. */
 export interface JointShare {
