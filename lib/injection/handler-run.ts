@@ -1,7 +1,7 @@
 import type { CallHandler } from '@nestjs/common';
-import type { Observer, Subscriber, Subscription } from 'rxjs';
+import type { Observable, Observer, Subscriber, Subscription, Unsubscribable } from 'rxjs';
 import { runInFrame, type TurnFrame } from '../managers/turn-scope.js';
-import type { HandlerCommit, HandlerTurns } from './handler-turns.js';
+import type { HandlerTurns } from './handler-turns.js';
 import type { RequestTurn } from './request-turn.js';
 import { ClientLeftError } from './transport-errors.js';
 
@@ -11,32 +11,34 @@ import { ClientLeftError } from './transport-errors.js';
  */
 type Phase = 'waiting' | 'running' | 'committing' | 'ended';
 
+/** What of a handler ends its turns: its first value, or that it has none. */
+type Said = 'value' | 'completion';
+
 /**
  * One run of a handler, from the claim of its turns to the end of its answer.
  *
  * Guarantee: whichever way it ends, and whether or not anybody still listens, its turns end exactly once.
  */
-export class HandlerRun implements Observer<unknown> {
+export class HandlerRun implements Observer<unknown>, Unsubscribable {
   private phase: Phase = 'waiting';
   private hasLeft = false;
   private hasFailed = false;
-  private waiting: AbortController | undefined;
-  private turns: HandlerTurns | undefined;
-  private handler: Subscription | undefined;
+  private waiting: AbortController | undefined = undefined;
+  private turns: HandlerTurns | undefined = undefined;
+  private handler: Subscription | undefined = undefined;
   /** What the handler has said while its first value was being committed. */
-  private readonly backlog: (() => void)[] = [];
+  private backlog: (() => void)[] | undefined = undefined;
 
   constructor(
     private readonly request: RequestTurn,
     private readonly callHandler: CallHandler,
     private readonly subscriber: Subscriber<unknown>,
-    private readonly explain: (error: unknown) => Promise<unknown>,
   ) {}
 
   start(): void {
     try {
-      const turns = this.request.claim(() => (this.waiting = new AbortController()));
-      if (turns instanceof Promise) this.later(turns, (claimed) => this.enter(claimed));
+      const turns = this.request.claim();
+      if (turns === undefined) this.wait();
       else this.enter(turns);
     } catch (error) {
       this.error(error);
@@ -44,7 +46,7 @@ export class HandlerRun implements Observer<unknown> {
   }
 
   /** The caller has stopped listening, or everything has been said. */
-  leave(): void {
+  unsubscribe(): void {
     this.hasLeft = true;
     if (this.phase === 'waiting') this.waiting?.abort(new ClientLeftError());
     else if (this.phase === 'ended') this.handler?.unsubscribe();
@@ -53,25 +55,24 @@ export class HandlerRun implements Observer<unknown> {
   }
 
   next(value: unknown): void {
-    if (this.hasFailed) return undefined;
-    if (this.phase === 'committing') this.backlog.push(() => this.next(value));
-    else if (this.phase === 'ended') this.subscriber.next(value);
-    else this.commit(value, (settled) => this.subscriber.next(settled));
-    return undefined;
+    if (this.hasFailed) return;
+    if (this.phase === 'ended') this.subscriber.next(value);
+    else if (this.phase === 'committing') this.putOff(() => this.next(value));
+    else this.commit('value', value);
   }
 
   complete(): void {
     // The failure is being reported: that is the answer.
     if (this.hasFailed) return;
-    if (this.phase === 'committing') this.backlog.push(() => this.complete());
-    else if (this.phase === 'ended') this.subscriber.complete();
-    else this.commit(undefined, () => this.subscriber.complete());
+    if (this.phase === 'ended') this.subscriber.complete();
+    else if (this.phase === 'committing') this.putOff(() => this.complete());
+    else this.commit('completion', undefined);
   }
 
   error(error: unknown): void {
     // Two answers are one too many: that of the commit comes first.
     if (this.phase === 'committing') {
-      this.backlog.push(() => this.error(error));
+      this.putOff(() => this.error(error));
       return;
     }
     this.turns?.rollback();
@@ -79,6 +80,11 @@ export class HandlerRun implements Observer<unknown> {
     this.hasFailed = true;
     this.handler?.unsubscribe();
     void this.report(error);
+  }
+
+  private wait(): void {
+    this.waiting = new AbortController();
+    this.later(this.request.acquire(this.waiting), (turns) => this.enter(turns));
   }
 
   private enter(turns: HandlerTurns): void {
@@ -92,7 +98,7 @@ export class HandlerRun implements Observer<unknown> {
     // Nobody waits any more, and nothing has been done yet.
     if (this.hasLeft) return this.turns?.rollback();
     this.phase = 'running';
-    const handled = runInFrame(frame, () => this.callHandler.handle(), undefined, undefined);
+    const handled = runInFrame(frame, handle, this.callHandler, undefined);
     this.handler = handled.subscribe(this);
     // It may have been over before there was a subscription to end.
     if (this.hasFailed) this.handler.unsubscribe();
@@ -100,25 +106,22 @@ export class HandlerRun implements Observer<unknown> {
   }
 
   /** Commits, and says so, or fails. */
-  private commit(value: unknown, say: (settled: unknown) => void): void {
-    let commit: HandlerCommit | undefined;
+  private commit(said: Said, value: unknown): void {
+    const { turns } = this;
+    let result: unknown;
+    let stored: Promise<void> | undefined;
     try {
-      commit = this.turns?.commit(value);
+      if (turns !== undefined) ({ result, stored } = turns.commit(value));
     } catch (error) {
       return this.error(error);
     }
-    const end = (): void => {
-      this.phase = 'ended';
-      say(commit?.result);
-      if (this.hasLeft) this.handler?.unsubscribe();
-    };
-    if (commit?.stored === undefined) return end();
+    if (stored === undefined) return this.say(said, result);
     this.phase = 'committing';
-    void this.whenStored(commit.stored, end);
+    void this.sayWhenStored(stored, said, result);
     return undefined;
   }
 
-  private async whenStored(stored: Promise<void>, end: () => void): Promise<void> {
+  private async sayWhenStored(stored: Promise<void>, said: Said, result: unknown): Promise<void> {
     try {
       await stored;
     } catch (error) {
@@ -126,17 +129,32 @@ export class HandlerRun implements Observer<unknown> {
       this.error(error);
       return;
     }
-    end();
+    this.say(said, result);
     // What the handler has said meanwhile, in its order.
-    for (const goOn of this.backlog.splice(0)) goOn();
+    for (const goOn of this.backlog?.splice(0) ?? []) goOn();
+  }
+
+  private say(said: Said, result: unknown): void {
+    this.phase = 'ended';
+    if (said === 'value') this.subscriber.next(result);
+    else this.subscriber.complete();
+    if (this.hasLeft) this.handler?.unsubscribe();
+  }
+
+  private putOff(goOn: () => void): void {
+    (this.backlog ??= []).push(goOn);
   }
 
   private async report(error: unknown): Promise<void> {
-    this.subscriber.error(await this.explain(error));
+    this.subscriber.error(await this.request.explain(error));
   }
 
   /** Whatever fails on the way ends the run. */
   private later<T>(promise: Promise<T>, goOn: (value: T) => void): void {
     promise.then(goOn).catch((error: unknown) => this.error(error));
   }
+}
+
+function handle(callHandler: CallHandler): Observable<unknown> {
+  return callHandler.handle();
 }

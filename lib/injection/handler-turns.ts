@@ -9,28 +9,30 @@ export interface HandlerCommit {
   readonly stored: Promise<void> | undefined;
 }
 
+const NONE: readonly never[] = [];
+
 /**
  * The open turns of one run of a handler: one for each ident it changes. The first leads the others: they are committed,
  * or rolled back, together. Whoever has them ends them.
  */
 export class HandlerTurns {
-  private readonly leader: ManagedTurn | undefined;
-
-  constructor(private readonly turns: readonly ManagedTurn[]) {
-    const [leader, ...companions] = turns;
-    this.leader = leader;
+  constructor(
+    private readonly leader: ManagedTurn | undefined,
+    private readonly companions: readonly ManagedTurn[] = NONE,
+  ) {
     if (companions.length > 0) leader?.lead(companions);
   }
 
   /** The turn of `ident`, which must be one of those the handler changes. */
   of(ident: string): ManagedTurn {
-    return this.turns.find((turn) => turn.ident === ident) as ManagedTurn;
+    return (this.leader?.ident === ident ? this.leader : this.companion(ident)) as ManagedTurn;
   }
 
   /** The frame the handler runs in: inside all of its turns. `ownIdent` is that of the client, where it is known. */
   frame(request: object, injected: readonly unknown[], ownIdent: string | undefined): TurnFrame {
-    const { turns, leader } = this;
-    const own = turns.length < 2 ? leader : turns.find(({ ident }) => ident === ownIdent);
+    const { leader } = this;
+    const isOwn = this.companions.length === 0 || leader?.ident === ownIdent;
+    const own = isOwn ? leader : this.companion(ownIdent);
     return { turn: leader, outer: enclosingFrame(), injected, request, own };
   }
 
@@ -49,6 +51,11 @@ export class HandlerTurns {
 
   /** Calls `onLost` if one of the turns loses its lock. */
   whenLost(onLost: () => void): void {
-    for (const turn of this.turns) turn.signal.addEventListener('abort', onLost, { once: true });
+    this.leader?.signal.addEventListener('abort', onLost, { once: true });
+    for (const turn of this.companions) turn.signal.addEventListener('abort', onLost, { once: true });
+  }
+
+  private companion(ident: string | undefined): ManagedTurn | undefined {
+    return this.companions.find((turn) => turn.ident === ident);
   }
 }

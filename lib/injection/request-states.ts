@@ -9,7 +9,7 @@ import { isResolverClass } from '../state.options.parsers.js';
 import { StateToken } from '../state.token.js';
 import { ClientTokens } from './client-tokens.js';
 import { Disconnects } from './disconnects.js';
-import { injectedParameters } from './injected-state.js';
+import { HandlerPlan } from './handler-plan.js';
 import { RequestTurn, type RequestTurnHost } from './request-turn.js';
 import { StateSession } from './state-session.js';
 import { StateTokenResolver } from './state-token.resolver.js';
@@ -31,6 +31,7 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
    * In a WeakMap a turn, which knows its request, would keep it until a full garbage collection.
    */
   private readonly turnKey = Symbol('nestjs-state:request-turn');
+  private readonly plans = new WeakMap<object, HandlerPlan>();
   private readonly turnsOfFrozen = new WeakMap<object, RequestTurn>();
   private readonly unclaimed = new UnclaimedTurns();
   private tokens: ClientTokens | undefined;
@@ -59,9 +60,10 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
    * token or the store is silent. @throws {InvalidStateTokenError} when `cls` is no state class.
    */
   async get<T>(context: ExecutionContext, cls: Type<T>): Promise<Immutable<T>> {
-    const parameter = injectedParameters(context.getHandler())?.find(({ type }) => type === cls);
+    const plan = this.planOf(context);
+    const parameter = plan.parameters.find(({ type }) => type === cls);
     try {
-      const ident = await this.turnOf(context).identOf(parameter?.ident);
+      const ident = await this.turnOf(context, plan).identOf(parameter?.ident);
       return await this.manager.getState(new StateToken(ident, cls));
     } catch (error) {
       // A guard that asks before StateGuard has had its say would turn a missing token into a 500.
@@ -81,7 +83,8 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
 
   /** @internal The turn of the request, or `undefined` when its handler has no state injected. */
   injectedTurnOf(context: ExecutionContext): RequestTurn | undefined {
-    return injectedParameters(context.getHandler()) === undefined ? undefined : this.turnOf(context);
+    const plan = this.planOf(context);
+    return plan.parameters.length === 0 ? undefined : this.turnOf(context, plan);
   }
 
   /** @internal */
@@ -101,8 +104,17 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
     );
   }
 
-  private turnOf(context: ExecutionContext): RequestTurn {
+  private planOf(context: ExecutionContext): HandlerPlan {
     const handler = context.getHandler();
+    let plan = this.plans.get(handler);
+    if (plan === undefined) {
+      plan = new HandlerPlan(handler);
+      this.plans.set(handler, plan);
+    }
+    return plan;
+  }
+
+  private turnOf(context: ExecutionContext, plan: HandlerPlan): RequestTurn {
     // On HTTP the argument arrays of guard and interceptor differ and the request is the same; elsewhere the array is
     // the same, and the client is shared by its concurrent messages.
     const holder = (context.getType() === 'http' ? context.getArgByIndex(0) : context.getArgs()) as Record<
@@ -110,8 +122,8 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
       RequestTurn | undefined
     >;
     const known = holder[this.turnKey] ?? this.turnsOfFrozen.get(holder);
-    if (known?.handler === handler) return known;
-    const turn = new RequestTurn(this, context, injectedParameters(handler) ?? []);
+    if (known?.plan === plan) return known;
+    const turn = new RequestTurn(this, context, plan);
     // Not enumerable: it knows the ident, and must not be in what is copied or logged of a request.
     const isKept = Reflect.defineProperty(holder, this.turnKey, { value: turn, configurable: true });
     if (!isKept) this.turnsOfFrozen.set(holder, turn);

@@ -6,6 +6,7 @@ import { inLockOrder } from '../managers/several-turns.js';
 import { currentFrame, runInFrame, type TurnFrame } from '../managers/turn-scope.js';
 import { requireDefinition, StateToken } from '../state.token.js';
 import type { Disconnects } from './disconnects.js';
+import type { HandlerPlan } from './handler-plan.js';
 import { HandlerTurns } from './handler-turns.js';
 import type { IdentOfContext, InjectedParameter } from './injected-state.js';
 import type { StateSession } from './state-session.js';
@@ -19,6 +20,8 @@ export interface RequestTurnHost {
   resolve(context: ExecutionContext): string | Promise<string>;
   /** The session of a client that is `ident` so far; `onRenamed` is told what it is since. */
   sessionOf(context: ExecutionContext, ident: string, onRenamed: (ident: string) => void): StateSession;
+  /** What the client is told of `error`. */
+  explain(error: unknown, context: ExecutionContext): Promise<unknown>;
   /** Calls {@link RequestTurn.handBack} at the end of this event-loop turn. */
   handBackSoon(turn: RequestTurn): void;
 }
@@ -31,24 +34,20 @@ export interface RequestTurnHost {
  * locks are free without waiting, nothing here is asynchronous, and nothing is created for waiting.
  */
 export class RequestTurn {
-  private held: HandlerTurns | undefined;
+  private held: HandlerTurns | undefined = undefined;
   /** The ident of the client. */
-  private ownIdent: string | Promise<string> | undefined;
-  private session: StateSession | undefined;
-  private otherIdents: Map<IdentOfContext, string | Promise<string>> | undefined;
+  private ownIdent: string | Promise<string> | undefined = undefined;
+  private session: StateSession | undefined = undefined;
+  private otherIdents: Map<IdentOfContext, string | Promise<string>> | undefined = undefined;
 
   constructor(
     private readonly host: RequestTurnHost,
     private readonly context: ExecutionContext,
-    private readonly parameters: readonly InjectedParameter[],
+    readonly plan: HandlerPlan,
   ) {}
 
-  get handler(): object {
-    return this.context.getHandler();
-  }
-
   private get label(): string {
-    return `${this.context.getClass().name}.${this.context.getHandler().name}`;
+    return this.plan.labelIn(this.context.getClass());
   }
 
   /** Whether the running code is in the handler, or in an interceptor inside of another one of ours. */
@@ -59,33 +58,62 @@ export class RequestTurn {
   /** For the guard: opens the turns, to be claimed soon. Does nothing when they are open. */
   open(): void | Promise<void> {
     if (this.held !== undefined) return undefined;
-    const turns = this.acquire(() => new AbortController());
-    return turns instanceof Promise ? turns.then((opened) => this.hold(opened)) : this.hold(turns);
+    const turns = this.tryAcquire();
+    if (turns !== undefined) return this.hold(turns);
+    return this.acquire(new AbortController()).then((opened) => this.hold(opened));
   }
 
   /**
    * For the interceptor: the turns that a guard has opened, or new ones if they were given back or had their run. From
-   * here on the caller ends them. `waiting` is asked for when they have to be waited for, and aborts the wait.
+   * here on the caller ends them. `undefined` where they have to be waited for, see {@link acquire}.
    */
-  claim(waiting: () => AbortController): HandlerTurns | Promise<HandlerTurns> {
+  claim(): HandlerTurns | undefined {
     const { held } = this;
-    if (held === undefined) return this.acquire(waiting);
+    if (held === undefined) return this.tryAcquire();
     this.held = undefined;
     return held;
+  }
+
+  /** Waits for turns, until `waiting` is aborted. The caller ends them. */
+  async acquire(waiting: AbortController): Promise<HandlerTurns> {
+    const idents = this.plan.locked.map((identOf) => this.identOf(identOf));
+    const turns: ManagedTurn[] = [];
+    const stopWatching = this.host.disconnects.watch(this.context, () =>
+      waiting.abort(new ClientLeftError()),
+    );
+    try {
+      for (const ident of inLockOrder(await Promise.all(idents)))
+        turns.push(await this.openTurn(ident, waiting.signal));
+      return leading(turns);
+    } catch (error) {
+      leading(turns).rollback();
+      throw error;
+    } finally {
+      stopWatching();
+    }
   }
 
   /** The frame a handler runs in: inside `turns`, with the values of its parameters. */
   enter(turns: HandlerTurns): TurnFrame | Promise<TurnFrame> {
     const injected: unknown[] = [];
     let isComplete = true;
-    for (const parameter of this.parameters) {
-      const value = this.valueOf(parameter, turns);
-      injected[parameter.index] = value;
-      if (value instanceof Promise) isComplete = false;
+    for (const parameter of this.plan.parameters) {
+      const ident = this.identOf(parameter.ident);
+      const isKnown = typeof ident === 'string';
+      injected[parameter.index] = isKnown
+        ? this.valueOf(parameter, ident, turns)
+        : ident.then((found) => this.valueOf(parameter, found, turns));
+      // Of a value one does not ask whether it is a promise: a draft would look for the answer in its state.
+      if (!isKnown || (parameter.readonly && parameter.type !== undefined)) isComplete = false;
     }
     return isComplete
       ? this.frameOf(turns, injected)
       : Promise.all(injected).then((values) => this.frameOf(turns, values));
+  }
+
+  /** What the client is told of `error`. */
+  explain(error: unknown): Promise<unknown> {
+    return this.host.explain(error, this.context);
   }
 
   /** The ident that `identOf` finds, or the client's own; looked for once in a request. */
@@ -102,7 +130,7 @@ export class RequestTurn {
 
   private resolve(): string | Promise<string> {
     const ident = usable(this.host.resolve(this.context));
-    if (ident instanceof Promise)
+    if (typeof ident !== 'string')
       ident.then(
         (known) => (this.ownIdent = known),
         () => undefined,
@@ -127,47 +155,28 @@ export class RequestTurn {
     this.host.handBackSoon(this);
   }
 
-  private acquire(waiting: () => AbortController): HandlerTurns | Promise<HandlerTurns> {
-    const idents = this.parameters
-      .filter(({ type, readonly }) => type !== undefined && !readonly)
-      .map(({ ident }) => this.identOf(ident));
-    return idents.some(isPromise)
-      ? this.acquireInOrder(waiting(), idents)
-      : (this.acquireAtOnce(idents as string[]) ?? this.acquireInOrder(waiting(), idents));
+  /** All turns, or `undefined` when an ident is not known yet, or a lock is not free. */
+  private tryAcquire(): HandlerTurns | undefined {
+    const { locked } = this.plan;
+    if (locked.length !== 1) return this.tryAcquireAll(locked);
+    const ident = this.identOf(locked[0]);
+    const turn = typeof ident === 'string' ? this.host.manager.tryOpenTurn(ident, this.label) : undefined;
+    return turn && new HandlerTurns(turn);
   }
 
-  /** All turns, or `undefined` when a lock is not free. */
-  private acquireAtOnce(idents: readonly string[]): HandlerTurns | undefined {
+  private tryAcquireAll(locked: HandlerPlan['locked']): HandlerTurns | undefined {
+    const idents = locked.map((identOf) => this.identOf(identOf));
+    if (!idents.every((ident) => typeof ident === 'string')) return undefined;
     const turns: ManagedTurn[] = [];
     for (const ident of inLockOrder(idents)) {
       const turn = this.host.manager.tryOpenTurn(ident, this.label);
       if (turn === undefined) {
-        new HandlerTurns(turns).rollback();
+        leading(turns).rollback();
         return undefined;
       }
       turns.push(turn);
     }
-    return new HandlerTurns(turns);
-  }
-
-  private async acquireInOrder(
-    waiting: AbortController,
-    idents: readonly (string | Promise<string>)[],
-  ): Promise<HandlerTurns> {
-    const turns: ManagedTurn[] = [];
-    const stopWatching = this.host.disconnects.watch(this.context, () =>
-      waiting.abort(new ClientLeftError()),
-    );
-    try {
-      for (const ident of inLockOrder(await Promise.all(idents)))
-        turns.push(await this.openTurn(ident, waiting.signal));
-      return new HandlerTurns(turns);
-    } catch (error) {
-      new HandlerTurns(turns).rollback();
-      throw error;
-    } finally {
-      stopWatching();
-    }
+    return leading(turns);
   }
 
   private async openTurn(ident: string, signal: AbortSignal): Promise<ManagedTurn> {
@@ -176,14 +185,7 @@ export class RequestTurn {
     return (await runInFrame(undefined, open, undefined, undefined)) as ManagedTurn;
   }
 
-  private valueOf(parameter: InjectedParameter, turns: HandlerTurns): unknown {
-    const ident = this.identOf(parameter.ident);
-    return isPromise(ident)
-      ? ident.then((found) => this.stateOf(parameter, found, turns))
-      : this.stateOf(parameter, ident, turns);
-  }
-
-  private stateOf(parameter: InjectedParameter, ident: string, turns: HandlerTurns): unknown {
+  private valueOf(parameter: InjectedParameter, ident: string, turns: HandlerTurns): unknown {
     if (parameter.injects === 'session')
       return (this.session ??= this.host.sessionOf(this.context, ident, (renamed) => {
         this.ownIdent = renamed;
@@ -192,6 +194,11 @@ export class RequestTurn {
     if (parameter.readonly) return this.host.manager.getState(new StateToken(ident, parameter.type));
     return turns.of(ident).draft(requireDefinition(parameter.type));
   }
+}
+
+/** The first of `turns` leads the others. */
+function leading([leader, ...companions]: readonly ManagedTurn[]): HandlerTurns {
+  return new HandlerTurns(leader, companions);
 }
 
 function usable(found: string | Promise<string>): string | Promise<string> {
@@ -209,9 +216,5 @@ function checked(ident: unknown): string {
 }
 
 function isThenable(value: string | Promise<string>): value is Promise<string> {
-  return typeof (value as { then?: unknown } | undefined)?.then === 'function';
-}
-
-function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
-  return value instanceof Promise;
+  return typeof value !== 'string' && typeof (value as { then?: unknown } | undefined)?.then === 'function';
 }

@@ -30,9 +30,9 @@ export class StateInterceptor implements NestInterceptor {
     // transaction, a trace) is here now, and the handler has to find it.
     const asyncContext = new AsyncResource('StateInterceptor');
     return new Observable((subscriber) => {
-      const run = new HandlerRun(turn, next, subscriber, (error) => this.states.explain(error, context));
-      asyncContext.runInAsyncScope(() => run.start());
-      return () => run.leave();
+      const run = new HandlerRun(turn, next, subscriber);
+      asyncContext.runInAsyncScope(run.start, run);
+      return run;
     });
   }
 }

@@ -10,17 +10,16 @@ function answerOf(
   handler: Observable<unknown>,
   commit: (value: unknown) => HandlerCommit,
 ): Promise<unknown[]> {
-  const turns = Object.assign(new HandlerTurns([]), { commit });
-  const request = { claim: () => turns, enter: () => ({ turn: undefined, outer: undefined }) };
+  const turns = Object.assign(new HandlerTurns(undefined), { commit });
+  const request = {
+    claim: () => turns,
+    enter: () => ({ turn: undefined, outer: undefined }),
+    explain: async (error: unknown) => error,
+  };
   const answer = new Observable((subscriber) => {
-    const run = new HandlerRun(
-      request as unknown as RequestTurn,
-      { handle: () => handler },
-      subscriber,
-      async (error) => error,
-    );
+    const run = new HandlerRun(request as unknown as RequestTurn, { handle: () => handler }, subscriber);
     run.start();
-    return () => run.leave();
+    return run;
   });
   return firstValueFrom(answer.pipe(toArray()));
 }

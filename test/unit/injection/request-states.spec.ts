@@ -17,6 +17,8 @@ class CounterController {
   other(): void {}
 }
 
+class VisitController extends CounterController {}
+
 for (const handler of ['increment', 'other'] as const) {
   addInjectedParameter(CounterController.prototype[handler], {
     index: 0,
@@ -28,23 +30,35 @@ for (const handler of ['increment', 'other'] as const) {
   });
 }
 
-/** What is known of requests needs nothing else of an application. */
-function createStates(): RequestStates {
+/** What is known of requests needs nothing else of an application than `manager`. */
+function createStates(manager = {} as LockingStateManager): RequestStates {
+  const resolver: unknown = { resolve: () => 'visitor' };
   return new RequestStates(
-    {} as LockingStateManager,
-    {} as ResolvedStateOptions,
-    {} as StateTokenResolver,
+    manager,
+    { token: {} } as ResolvedStateOptions,
+    resolver as StateTokenResolver,
     {} as ModuleRef,
     {} as HttpAdapterHost,
   );
 }
 
-function contextOf(request: object, handler: 'increment' | 'other' = 'increment'): ExecutionContextHost {
-  const context = new ExecutionContextHost(
-    [request, {}],
-    CounterController,
-    CounterController.prototype[handler],
-  );
+/** Notes for whom it opens turns. */
+function createManager(labels: string[]): LockingStateManager {
+  const manager: unknown = {
+    tryOpenTurn: (ident: string, label: string) => {
+      labels.push(label);
+      return { ident, abandon: () => undefined };
+    },
+  };
+  return manager as LockingStateManager;
+}
+
+function contextOf(
+  request: object,
+  handler: 'increment' | 'other' = 'increment',
+  controller: typeof CounterController = CounterController,
+): ExecutionContextHost {
+  const context = new ExecutionContextHost([request, {}], controller, CounterController.prototype[handler]);
   context.setType('http');
   return context;
 }
@@ -80,5 +94,30 @@ describe('RequestStates', () => {
     const request = { url: '/' };
     createStates().injectedTurnOf(contextOf(request));
     expect(Reflect.ownKeys({ ...request })).toStrictEqual(['url']);
+  });
+
+  it('opens the turn of an inherited handler for the controller that was asked', async () => {
+    const labels: string[] = [];
+    const states = createStates(createManager(labels));
+    await states.onModuleInit();
+    for (const controller of [VisitController, CounterController, VisitController])
+      await states.injectedTurnOf(contextOf({}, 'increment', controller))?.open();
+    expect(labels).toStrictEqual([
+      'VisitController.increment',
+      'CounterController.increment',
+      'VisitController.increment',
+    ]);
+  });
+
+  it('opens a turn in each of two applications that see the same request', async () => {
+    const request = {};
+    const seen: string[][] = [[], []];
+    for (const labels of seen) {
+      const states = createStates(createManager(labels));
+      await states.onModuleInit();
+      await states.injectedTurnOf(contextOf(request))?.open();
+      await states.injectedTurnOf(contextOf(request))?.open();
+    }
+    expect(seen).toStrictEqual([['CounterController.increment'], ['CounterController.increment']]);
   });
 });

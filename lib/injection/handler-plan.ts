@@ -1,0 +1,34 @@
+import type { Type } from '@nestjs/common';
+import { injectedParameters, type IdentOfContext, type InjectedParameter } from './injected-state.js';
+
+/**
+ * What a handler has injected, worked out once: read for each request, metadata costs as much as a free lock.
+ *
+ * Guarantee: what a wrapper of a method copies of its metadata is all there is to it, so its plan says the same.
+ */
+export class HandlerPlan {
+  readonly parameters: readonly InjectedParameter[];
+  /** Who says whose states are locked, each of them once: `undefined` is the client's own. */
+  readonly locked: readonly (IdentOfContext | undefined)[];
+  private cls: Type<unknown> | undefined;
+  private label = '';
+
+  constructor(private readonly handler: { readonly name: string }) {
+    this.parameters = injectedParameters(handler) ?? [];
+    this.locked = [...new Set(this.parameters.filter(isLocked).map(({ ident }) => ident))];
+  }
+
+  /** What warnings call the handler. Controllers that inherit one handler share its plan, not its label. */
+  labelIn(cls: Type<unknown>): string {
+    if (cls !== this.cls) {
+      this.cls = cls;
+      this.label = `${cls.name}.${this.handler.name}`;
+    }
+    return this.label;
+  }
+}
+
+/** Whether the parameter gets a draft, which needs the lock. */
+function isLocked({ type, readonly }: InjectedParameter): boolean {
+  return type !== undefined && !readonly;
+}
