@@ -1,40 +1,27 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import type { StateModuleOptions } from 'nestjs-state';
 import { checkLedger, type LedgerAccount } from '../support/ledger.js';
-import { RedisServer, until } from '../support/redis-server.js';
-import { RedisWorker, type TurnRecord, type WorkerRun } from '../support/redis-worker.js';
+import { until } from '../support/redis-server.js';
+import type { RedisWorker, TurnRecord, WorkerRun } from '../support/redis-worker.js';
+import { TestRedis } from '../support/test-redis.js';
 
 const PROCESSES = 4;
 const TASKS = 8;
 
-let server: RedisServer;
-const workers: RedisWorker[] = [];
-
-beforeAll(async () => {
-  server = await RedisServer.start({ persistent: true });
-});
-afterEach(async () => {
-  await Promise.all(workers.splice(0).map((worker) => worker[Symbol.asyncDispose]()));
-  await server.flush();
-});
-afterAll(() => server[Symbol.asyncDispose]());
+const store = TestRedis.forFile({ persistent: true });
 
 function startWorkers(count: number, options: StateModuleOptions = {}): Promise<RedisWorker[]> {
   return Promise.all(
-    Array.from({ length: count }, async (_, number) => {
-      const worker = await RedisWorker.start(`w${number}`, {
-        mode: 'redis',
+    Array.from({ length: count }, (_, number) =>
+      store.startWorker(`w${number}`, {
         lockExpiration: 800,
         lockWarningThreshold: 500,
         acquireTimeout: '20s',
         ...options,
-        redis: { url: server.url, ...options.redis },
-      });
-      workers.push(worker);
-      return worker;
-    }),
+      }),
+    ),
   );
 }
 
@@ -66,8 +53,7 @@ async function accountOf({ options, run, atLeast, happens }: Turmoil): Promise<L
   const [reader] = (await startWorkers(1, options)) as [RedisWorker];
   const accounts: LedgerAccount[] = [];
   for (const ident of idents) accounts.push(checkLedger(ident, await reader.read(ident), records));
-  expect(await server.keys('*:lock')).toStrictEqual([]);
-  expect(await server.keys('*:wait')).toStrictEqual([]);
+  expect(await store.lockKeys()).toStrictEqual([]);
   return accounts;
 }
 
@@ -129,7 +115,7 @@ describe('four processes with eight tasks each on shared idents', () => {
       happens: async () => {
         for (let round = 0; round < 25; round += 1) {
           await delay(Math.random() * 200);
-          await server.killClients(round % 3 === 0 ? 'pubsub' : 'normal');
+          await store.server.killClients(round % 3 === 0 ? 'pubsub' : 'normal');
         }
       },
     });
@@ -143,9 +129,9 @@ describe('four processes with eight tasks each on shared idents', () => {
       happens: async () => {
         for (let round = 0; round < 3; round += 1) {
           await delay(500 + Math.random() * 200);
-          await server.kill();
+          await store.server.kill();
           await delay(100 + Math.random() * 300);
-          await server.restart();
+          await store.server.restart();
         }
         await delay(1_000);
       },
@@ -159,9 +145,9 @@ describe('four processes with eight tasks each on shared idents', () => {
       happens: async () => {
         for (let round = 0; round < 4; round += 1) {
           await delay(200 + Math.random() * 200);
-          server.pause();
+          store.server.pause();
           await delay(round % 2 === 0 ? 150 : 900);
-          server.resume();
+          store.server.resume();
         }
         await delay(1_500);
       },
@@ -224,7 +210,7 @@ function isBrisk({ longestMs, meanHandOverMs, meanPingMs }: Waits): boolean {
 
 /** Asks for nothing now and then, until it is told to stop. */
 async function pingUntil(signal: AbortSignal): Promise<number> {
-  const client = server.connect();
+  const client = store.server.connect();
   await client.ping();
   const tookMs: number[] = [];
   do {
