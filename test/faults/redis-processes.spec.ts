@@ -4,7 +4,7 @@ import { describe, expect, it } from '@jest/globals';
 import type { StateModuleOptions } from 'nestjs-state';
 import { checkLedger, type LedgerAccount } from '../support/ledger.js';
 import { until } from '../support/redis-server.js';
-import type { RedisWorker, TurnRecord, WorkerRun } from '../support/redis-worker.js';
+import type { ManagerWorker, TurnRecord, WorkerRun } from '../support/manager-worker.js';
 import { TestRedis } from '../support/test-redis.js';
 
 const PROCESSES = 4;
@@ -12,7 +12,7 @@ const TASKS = 8;
 
 const store = TestRedis.forFile({ persistent: true });
 
-function startWorkers(count: number, options: StateModuleOptions = {}): Promise<RedisWorker[]> {
+function startWorkers(count: number, options: StateModuleOptions = {}): Promise<ManagerWorker[]> {
   return Promise.all(
     Array.from({ length: count }, (_, number) =>
       store.startWorker(`w${number}`, {
@@ -31,7 +31,7 @@ interface Turmoil {
   /** So many turns are acknowledged in the end, however long a busy machine takes for them. */
   readonly atLeast: number;
   /** What happens while all processes take their turns. */
-  readonly happens: (running: readonly RedisWorker[]) => Promise<void>;
+  readonly happens: (running: readonly ManagerWorker[]) => Promise<void>;
 }
 
 /** Lets processes take turns on a few idents while something happens, and compares all they were told with the store. */
@@ -50,7 +50,7 @@ async function accountOf({ options, run, atLeast, happens }: Turmoil): Promise<L
   const records: TurnRecord[] = running.flatMap((worker) => worker.records);
   await Promise.all(running.map((worker) => worker.close().catch(() => undefined)));
 
-  const [reader] = (await startWorkers(1, options)) as [RedisWorker];
+  const [reader] = (await startWorkers(1, options)) as [ManagerWorker];
   const accounts: LedgerAccount[] = [];
   for (const ident of idents) accounts.push(checkLedger(ident, await reader.read(ident), records));
   expect(await store.lockKeys()).toStrictEqual([]);
@@ -97,7 +97,7 @@ describe('four processes with eight tasks each on shared idents', () => {
       run: { workMs: 5 },
       happens: async (running) => {
         for (let round = 0; round < 4; round += 1) {
-          const worker = running[round % running.length] as RedisWorker;
+          const worker = running[round % running.length] as ManagerWorker;
           await delay(Math.random() * 300);
           worker.pause();
           await delay(1_000 + Math.random() * 500);
@@ -179,7 +179,7 @@ describe('the turns of one ident that four processes want', () => {
     const total = counts.reduce((all, count) => all + count, 0);
 
     expect(Math.min(...counts)).toBeGreaterThan(total / PROCESSES / 2);
-    expect((await (running[0] as RedisWorker).read(ident)).count).toBe(total);
+    expect((await (running[0] as ManagerWorker).read(ident)).count).toBe(total);
     console.log(`turns per process in 10 s: ${counts.join(', ')}`);
   }, 180_000);
 
@@ -227,7 +227,7 @@ const mean = (numbers: readonly number[]): number =>
   numbers.reduce((all, each) => all + each, 0) / numbers.length;
 
 /** What ten tasks in each process wait for each other on one ident. */
-async function waitsOf(running: readonly RedisWorker[]): Promise<Waits> {
+async function waitsOf(running: readonly ManagerWorker[]): Promise<Waits> {
   const ident = `ident-${randomUUID()}`;
   const done = new AbortController();
   const pinged = pingUntil(done.signal);

@@ -17,7 +17,7 @@ import { failureOf, newIdent, seededRandom, tick, type OpenManager } from '../co
 import { BoxState, CounterState } from '../conformance/states.js';
 import { openRedisManager } from '../support/manager-redis.js';
 import { RedisCluster } from '../support/redis-cluster.js';
-import type { RedisWorker } from '../support/redis-worker.js';
+import type { ManagerWorker } from '../support/manager-worker.js';
 import { TestRedis } from '../support/test-redis.js';
 
 const keys = new RedisKeys('state:');
@@ -323,7 +323,7 @@ describe('two processes that move amounts between ten accounts', () => {
         sums.push(sum as number);
         return turns as number;
       };
-      const start = async (name: string): Promise<RedisWorker> => {
+      const start = async (name: string): Promise<ManagerWorker> => {
         const worker = await store.startWorker(name, options);
         void worker.transfer({ idents, tasks: 4 }).catch(() => undefined);
         return worker;

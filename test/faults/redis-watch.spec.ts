@@ -6,7 +6,7 @@ import { newIdent, until, type OpenManager } from '../conformance/harness.js';
 import { redisHarness } from '../conformance/redis-harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
 import { watchSuite } from '../conformance/watch.suite.js';
-import type { RedisWorker } from '../support/redis-worker.js';
+import type { ManagerWorker } from '../support/manager-worker.js';
 import { TestRedis } from '../support/test-redis.js';
 
 const store = TestRedis.forFile();
@@ -202,7 +202,7 @@ describe('a thousand watchers in two processes', () => {
   it('are each told of every one of a thousand commits, in order', async () => {
     const ident = newIdent();
     const workers = await Promise.all(['writer', 'first', 'second'].map((name) => store.startWorker(name)));
-    const [writer, ...readers] = workers as [RedisWorker, RedisWorker, RedisWorker];
+    const [writer, ...readers] = workers as [ManagerWorker, ManagerWorker, ManagerWorker];
     try {
       const turns = 1_000;
       const write = async (): Promise<number> => {

@@ -6,7 +6,7 @@ import { RecordedLogs } from './manager-logs.js';
 import { openRedisManager } from './manager-redis.js';
 import { RedisProxy, type RedisProxyOptions } from './redis-proxy.js';
 import { RedisServer, type RedisServerOptions } from './redis-server.js';
-import { RedisWorker } from './redis-worker.js';
+import { ManagerWorker } from './manager-worker.js';
 
 /** The Redis of a test file, and all that its tests start on it: whatever they leave open is ended after each of them. */
 export class TestRedis {
@@ -15,7 +15,7 @@ export class TestRedis {
   logs!: RecordedLogs;
   private ownClient: Redis | undefined;
   private readonly managers: RedisStateManager[] = [];
-  private readonly workers: RedisWorker[] = [];
+  private readonly workers: ManagerWorker[] = [];
   private readonly proxies: RedisProxy[] = [];
 
   private constructor(private readonly defaults: StateModuleOptions) {}
@@ -58,8 +58,8 @@ export class TestRedis {
   }
 
   /** A process with a manager on the server. */
-  async startWorker(name: string, options: StateModuleOptions = {}): Promise<RedisWorker> {
-    const worker = await RedisWorker.start(name, { mode: 'redis', ...this.with(options) });
+  async startWorker(name: string, options: StateModuleOptions = {}): Promise<ManagerWorker> {
+    const worker = await ManagerWorker.start(name, { mode: 'redis', ...this.with(options) });
     this.workers.push(worker);
     return worker;
   }

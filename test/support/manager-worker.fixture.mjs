@@ -1,4 +1,4 @@
-// One process of an application on Redis, for tests that need several: it takes turns as it is told and reports each
+// One process of an application, for tests that kill it or need several: it takes turns as it is told and reports each
 // of them to its parent. Run from the built package, as an application would.
 import 'reflect-metadata';
 import { Socket } from 'node:net';
