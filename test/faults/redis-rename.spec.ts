@@ -1,11 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
-import { LockExpiredError, StateStoreUnavailableError, StateToken, type StateManager } from 'nestjs-state';
+import {
+  LockExpiredError,
+  State,
+  StateStoreUnavailableError,
+  StateToken,
+  type StateManager,
+} from 'nestjs-state';
 import { RedisKeys } from '../../lib/managers/redis/redis-keys.js';
 import { failureOf, newIdent } from '../conformance/harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
+import { checkLedger } from '../support/ledger.js';
 import { openRedisManager } from '../support/manager-redis.js';
+import type { ManagerWorker } from '../support/manager-worker.js';
 import { RedisCluster } from '../support/redis-cluster.js';
+import { until } from '../support/redis-server.js';
 import { TestRedis } from '../support/test-redis.js';
 
 const keys = new RedisKeys('state:');
@@ -153,3 +162,107 @@ describe('renaming on Redis', () => {
     await manager.onModuleDestroy();
   }, 60_000);
 });
+
+/** The states of the processes below. */
+@State('ledger')
+class LedgerState {
+  count = 0;
+  entries: string[] = [];
+}
+@State('account')
+class AccountState {
+  balance = 0;
+  turns = 0;
+}
+
+type Pair = readonly [string, string];
+
+describe('processes that move states between the two idents of each pair', () => {
+  it('have them under exactly one of the two, whole, and with all that was acknowledged, when they are killed', async () => {
+    const pairs = Array.from({ length: 4 }, (): Pair => [`a-${newIdent()}`, `b-${newIdent()}`]);
+    const manager = await store.open({ acquireTimeout: '20s' });
+    for (const [ident] of pairs) {
+      const tokens = [new StateToken(ident, LedgerState), new StateToken(ident, AccountState)] as const;
+      await manager.modifyStates(tokens, (ledger, account) => {
+        Object.assign(ledger, { count: 1, entries: ['begun'] });
+        Object.assign(account, { balance: 1, turns: 1 });
+      });
+    }
+    const workers: ManagerWorker[] = [];
+    const start = async (name: string, leaseHold: number): Promise<ManagerWorker> => {
+      const worker = await store.startWorker(name, {
+        lockExpiration: 600,
+        lockWarningThreshold: 500,
+        acquireTimeout: '20s',
+        redis: { leaseHold },
+      });
+      workers.push(worker);
+      worker.move(pairs).catch(() => undefined);
+      return worker;
+    };
+    const steady = await start('steady', 0);
+    for (let round = 0; round < 8; round += 1) {
+      const victim = await start(`victim${round}`, round % 2 === 0 ? 0 : 50);
+      await delay(50 + Math.random() * 150);
+      await (round % 3 === 0 ? victim.dieWhileStoring() : victim.kill());
+      // Waits for the locks of who has died.
+      for (const each of pairs) await retried(() => lookAt(manager, each));
+    }
+    await steady.kill();
+    // Nobody asks for them any more: it is their time alone that ends them.
+    await until('all locks have run out', async () => (await store.lockKeys()).length === 0, 5_000);
+
+    const records = workers.flatMap((worker) => worker.records);
+    let acknowledged = 0;
+    for (const each of pairs) {
+      expect(await store.client.exists(...each.map((ident) => keys.ofIdent(ident).states))).toBe(1);
+      const account = checkLedger(each[0], await lookAt(manager, each), records);
+      expect(account.stored).toBeGreaterThanOrEqual(account.acknowledged);
+      acknowledged += account.acknowledged;
+    }
+    const alone = records.filter(({ ident }) => ident.includes(' to '));
+    const moved = alone.filter(({ value }) => value === 1);
+    const movedInTurns = records.filter(({ id, outcome }) => id.endsWith('/moved') && outcome === 'stored');
+    console.log(
+      `${acknowledged} turns of ${workers.length} processes; moves: ${moved.length}, ${movedInTurns.length} in turns`,
+    );
+    expect(acknowledged).toBeGreaterThan(200);
+    expect(moved.length).toBeGreaterThan(50);
+    expect(movedInTurns.length).toBeGreaterThan(50);
+    // A machine that is busy may be too late for a lock, and who finds the states at the other ident is told so.
+    const refused = records.filter(({ code = 'STATE_LOCK_EXPIRED' }) => code !== 'STATE_LOCK_EXPIRED');
+    expect(refused.filter(({ code }) => code !== 'STATE_IDENT_IN_USE')).toStrictEqual([]);
+    expect(refused.filter((record) => !alone.includes(record))).toStrictEqual([]);
+    expect(await manager.count()).toBe(pairs.length);
+    expect(await store.lockKeys()).toStrictEqual([]);
+  }, 120_000);
+});
+
+/** A machine that is busy may be too late for a lock: then nothing was seen, and it looks again. */
+async function retried<T>(look: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await look();
+    } catch (error) {
+      if (!(error instanceof LockExpiredError)) throw error;
+    }
+  }
+}
+
+/** What is under the two idents at one moment: all of it under one of them, and nothing under the other. */
+function lookAt(manager: StateManager, [a, b]: Pair): Promise<LedgerState> {
+  const tokens = [
+    new StateToken(a, LedgerState),
+    new StateToken(b, LedgerState),
+    new StateToken(a, AccountState),
+    new StateToken(b, AccountState),
+  ] as const;
+  return manager.modifyStates(tokens, (ledgerA, ledgerB, accountA, accountB) => {
+    const [ledger, account, none, nothing] =
+      ledgerA.count > 0 ? [ledgerA, accountA, ledgerB, accountB] : [ledgerB, accountB, ledgerA, accountA];
+    expect([none.count, none.entries.length, nothing.balance, nothing.turns]).toStrictEqual([0, 0, 0, 0]);
+    const { count } = ledger;
+    expect(account).toMatchObject({ turns: count, balance: (count * (count + 1)) / 2 });
+    return { count, entries: [...ledger.entries] };
+  });
+}

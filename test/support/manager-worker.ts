@@ -111,6 +111,15 @@ export class ManagerWorker implements AsyncDisposable {
     return this.ask('transfer', what) as Promise<number>;
   }
 
+  /**
+   * Lets it move the states of each pair of idents, of which the first has some, between the two until it is stopped, and
+   * count in them on the way. A turn that counts is recorded under the first of the two, with an id that ends in `/moved` if
+   * it has moved them as well; one that does nothing but move, under `from to to`, with 1 if it did.
+   */
+  move(pairs: readonly (readonly [string, string])[]): Promise<void> {
+    return this.ask('move', { pairs }) as Promise<void>;
+  }
+
   /** Lets its tasks end after the turn they are in. */
   stop(): Promise<void> {
     return this.ask('stop') as Promise<void>;
