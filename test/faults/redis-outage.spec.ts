@@ -4,6 +4,7 @@ import { StateStoreUnavailableError, StateToken } from 'nestjs-state';
 import { failureOf, Gate, newIdent, untilWaiting, type OpenManager } from '../conformance/harness.js';
 import { CounterState } from '../conformance/states.js';
 import { freePort } from '../support/process.js';
+import { until } from '../support/redis-server.js';
 import { TestRedis } from '../support/test-redis.js';
 
 const TIMEOUT_MS = 400;
@@ -193,7 +194,9 @@ describe('a server that is away', () => {
     await delay(1_000);
     await store.server.restart();
     await store.server.killClients('normal');
-    await delay(1_000);
+    const before = worker.records.length;
+    const stored = () => worker.records.slice(before).filter(({ outcome }) => outcome === 'stored');
+    await until('turns are stored again', async () => stored().length > 100);
     await worker.stop();
     await run;
     const codes = new Set(worker.records.map(({ outcome }) => outcome));

@@ -1,18 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
-import {
-  LockExpiredError,
-  State,
-  StateStoreUnavailableError,
-  StateToken,
-  type StateManager,
-} from 'nestjs-state';
+import { LockExpiredError, StateStoreUnavailableError, StateToken, type StateManager } from 'nestjs-state';
 import { RedisKeys } from '../../lib/managers/redis/redis-keys.js';
 import { failureOf, newIdent } from '../conformance/harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
 import { checkLedger } from '../support/ledger.js';
 import { openRedisManager } from '../support/manager-redis.js';
 import type { ManagerWorker } from '../support/manager-worker.js';
+import { AccountState, LedgerState } from '../support/manager-worker.states.js';
 import { RedisCluster } from '../support/redis-cluster.js';
 import { until } from '../support/redis-server.js';
 import { TestRedis } from '../support/test-redis.js';
@@ -162,18 +157,6 @@ describe('renaming on Redis', () => {
     await manager.onModuleDestroy();
   }, 60_000);
 });
-
-/** The states of the processes below. */
-@State('ledger')
-class LedgerState {
-  count = 0;
-  entries: string[] = [];
-}
-@State('account')
-class AccountState {
-  balance = 0;
-  turns = 0;
-}
 
 type Pair = readonly [string, string];
 

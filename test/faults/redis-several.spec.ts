@@ -3,7 +3,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import {
   LockExpiredError,
-  State,
   StateSerializationError,
   StateStoreUnavailableError,
   StateToken,
@@ -18,6 +17,7 @@ import { BoxState, CounterState } from '../conformance/states.js';
 import { openRedisManager } from '../support/manager-redis.js';
 import { RedisCluster } from '../support/redis-cluster.js';
 import type { ManagerWorker } from '../support/manager-worker.js';
+import { AccountState } from '../support/manager-worker.states.js';
 import { TestRedis } from '../support/test-redis.js';
 
 const keys = new RedisKeys('state:');
@@ -287,12 +287,6 @@ async function retried<T>(look: () => Promise<T>): Promise<T> {
       if (!(error instanceof LockExpiredError)) throw error;
     }
   }
-}
-
-@State('account')
-class AccountState {
-  balance = 0;
-  turns = 0;
 }
 
 describe('two processes that move amounts between ten accounts', () => {

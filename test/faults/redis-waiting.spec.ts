@@ -4,6 +4,7 @@ import { StateToken, type StateModuleOptions, type StateTurn } from 'nestjs-stat
 import { failureOf, Gate, newIdent, until, untilWaiting, type OpenManager } from '../conformance/harness.js';
 import { CounterState } from '../conformance/states.js';
 import { RecordedLogs } from '../support/manager-logs.js';
+import { LedgerState } from '../support/manager-worker.states.js';
 import { TestRedis } from '../support/test-redis.js';
 
 /** What the machine may be late by: half of the second after which a waiter asks by itself. */
@@ -341,15 +342,13 @@ describe('a lock that is kept under leaseHold', () => {
   it('loses at most leaseHold of what was acknowledged when its process is killed', async () => {
     const leaseHoldMs = 200;
     const worker = await store.startWorker('leased', { redis: { leaseHold: leaseHoldMs } });
-    const { ident } = new StateToken(newIdent(), CounterState);
+    const ident = newIdent();
     worker.run({ tasks: 1, idents: [ident], restMs: 3, keepsEntries: false }).catch(() => undefined);
     await delay(1_300);
     const killedMs = Number(process.hrtime.bigint()) / 1e6;
     await worker.kill();
     await store.client.del(...(await store.server.keys('*:lock')), 'none');
-    const reader = await store.startWorker('reader');
-    const { count } = await reader.read(ident);
-    await reader.close();
+    const { count } = await (await store.open()).getState(new StateToken(ident, LedgerState));
     const lost = worker.records.filter(({ value }) => (value as number) > count);
 
     expect(worker.records.length).toBeGreaterThan(50);
