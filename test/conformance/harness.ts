@@ -43,6 +43,11 @@ export async function passTime(ms: number): Promise<void> {
   for (let leftMs = ms; leftMs > 0; leftMs = endMs - performance.now()) await delay(leftMs);
 }
 
+/** Lets `ms` pass while nothing else can run in this process. */
+export function blockLoop(ms: number): void {
+  for (const endMs = performance.now() + ms; performance.now() < endMs;);
+}
+
 /** Waits for a condition that needs no time to pass, only work that is on its way. */
 export async function until(condition: () => boolean, what = 'condition'): Promise<void> {
   const deadlineMs = performance.now() + 30_000;

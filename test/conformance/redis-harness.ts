@@ -1,6 +1,6 @@
 import type { StateModuleOptions } from 'nestjs-state';
 import { openRedisManager } from '../support/manager-redis.js';
-import { passTime, type ConformanceHarness, type OpenManager } from './harness.js';
+import { blockLoop, passTime, type ConformanceHarness, type OpenManager } from './harness.js';
 
 /** A Redis that the suites may use as they like. */
 export interface ConformanceRedis {
@@ -38,9 +38,7 @@ export function redisHarness(
     open,
     ...(sharesStore && { openSecond: open }),
     advance: (ms) => passTime(ms),
-    block(ms) {
-      for (const endMs = performance.now() + ms; performance.now() < endMs;);
-    },
+    block: blockLoop,
     async close() {
       await Promise.all(opened.splice(0).map((manager) => manager.onModuleDestroy()));
       await redis().flush();

@@ -9,7 +9,7 @@ import { CartState, CounterState } from '../conformance/states.js';
 import { DiskFolder } from '../support/disk-folder.js';
 import { openDiskManager } from '../support/manager-disk.js';
 import { RecordedLogs } from '../support/manager-logs.js';
-import { RedisWorker as Worker } from '../support/redis-worker.js';
+import { ManagerWorker } from '../support/manager-worker.js';
 
 const hashOf = async (file: string): Promise<string> =>
   createHash('sha256')
@@ -163,7 +163,7 @@ describe('A store that is damaged, or none of ours', () => {
         );
       await writeFile(folder.data, changed);
       await forgetOrderlyEnd(folder);
-      const outcome = await Worker.start('opens', { mode: 'disk', disk: { path: folder.path } }).then(
+      const outcome = await ManagerWorker.start('opens', { mode: 'disk', disk: { path: folder.path } }).then(
         async (worker) => {
           await worker.close();
           return 'opened';

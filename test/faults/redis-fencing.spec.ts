@@ -1,40 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { describe, expect, it, jest } from '@jest/globals';
 import { Logger } from '@nestjs/common';
-import type { Redis } from 'ioredis';
-import { LockExpiredError, StateToken, type StateEvent, type StateModuleOptions } from 'nestjs-state';
+import { LockExpiredError, StateToken, type StateEvent } from 'nestjs-state';
 import { failureOf, Gate, newIdent, until, untilWaiting, type OpenManager } from '../conformance/harness.js';
 import { BoxState, CartState, CounterState } from '../conformance/states.js';
 import { RecordedLogs } from '../support/manager-logs.js';
-import { openRedisManager } from '../support/manager-redis.js';
-import { RedisServer } from '../support/redis-server.js';
+import { TestRedis } from '../support/test-redis.js';
 
-let server: RedisServer;
-let redis: Redis;
-const managers: OpenManager[] = [];
-
-beforeAll(async () => {
-  server = await RedisServer.start();
-  redis = server.connect();
-});
-beforeEach(() => {
-  RecordedLogs.start();
-});
-afterEach(async () => {
-  await Promise.all(managers.splice(0).map((manager) => manager.onModuleDestroy()));
-  await server.flush();
-});
-afterAll(() => server[Symbol.asyncDispose]());
-
-async function open(options: StateModuleOptions = {}): Promise<OpenManager> {
-  const manager = await openRedisManager({ ...options, redis: { url: server.url, ...options.redis } });
-  managers.push(manager);
-  return manager;
-}
+const store = TestRedis.forFile();
 
 /** The only key that ends so. */
 async function keyOf(part: 'lock' | 'wait'): Promise<string> {
-  const [key, ...others] = await server.keys(`*:${part}`);
+  const [key, ...others] = await store.server.keys(`*:${part}`);
   expect(others).toStrictEqual([]);
   return key as string;
 }
@@ -58,77 +35,72 @@ async function expectOneCounter(manager: OpenManager, other: OpenManager): Promi
   expect(await manager.count()).toBe(1);
 }
 
-/** How many scripts the server has run. */
-async function scripts(): Promise<number> {
-  return (await server.commandCalls('evalsha')) + (await server.commandCalls('eval'));
-}
-
 describe('round trips', () => {
   it('are two scripts for an uncontended turn, and one for a read', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const tokens = Array.from({ length: 50 }, () => new StateToken(newIdent(), CounterState));
     for (const token of tokens.slice(0, 3))
       await manager.modifyState(token, (counter) => counter.increment());
     // The first call of each script brings its text along.
     await manager.getState(await newCounter());
-    const before = await scripts();
+    const before = await store.scripts();
     for (const token of tokens) await manager.modifyState(token, (counter) => counter.increment());
-    const between = await scripts();
+    const between = await store.scripts();
     for (const token of tokens) await manager.getState(token);
 
     expect(between - before).toBe(100);
-    expect((await scripts()) - between).toBe(50);
+    expect((await store.scripts()) - between).toBe(50);
   });
 
   it('write no state when the turn has changed nothing, and are two also when it fails', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = await newCounter();
     await manager.modifyState(token, (counter) => counter.increment());
-    const writes = await server.commandCalls('hset');
-    const before = await scripts();
+    const writes = await store.server.commandCalls('hset');
+    const before = await store.scripts();
     await manager.modifyState(token, (counter) => counter.count);
     await failureOf(manager.modifyState(token, () => Promise.reject(new Error('refused'))));
 
-    expect(await server.commandCalls('hset')).toBe(writes);
-    expect((await scripts()) - before).toBe(4);
+    expect(await store.server.commandCalls('hset')).toBe(writes);
+    expect((await store.scripts()) - before).toBe(4);
   });
 
   it('are at most five scripts for 500 turns under leaseHold, and nothing of them is lost', async () => {
-    const manager = await open({ redis: { leaseHold: '10s' } });
+    const manager = await store.open({ redis: { leaseHold: '10s' } });
     const token = await newCounter();
-    const before = await scripts();
+    const before = await store.scripts();
     for (let turn = 1; turn <= 500; turn += 1) {
       expect(await manager.modifyState(token, (counter) => { counter.increment(); return counter.count; })).toBe(turn); // prettier-ignore
     }
     expect((await manager.getState(token)).count).toBe(500);
     await manager.onModuleDestroy();
 
-    expect((await scripts()) - before).toBeLessThanOrEqual(5);
-    expect((await (await open()).getState(token)).count).toBe(500);
+    expect((await store.scripts()) - before).toBeLessThanOrEqual(5);
+    expect((await (await store.open()).getState(token)).count).toBe(500);
   });
 
   it('are far fewer than turns when callers of one process queue: they share commits', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = await newCounter();
     await manager.modifyState(token, (counter) => counter.increment());
-    const before = await scripts();
+    const before = await store.scripts();
     await Promise.all(
       Array.from({ length: 200 }, () => manager.modifyState(token, (counter) => counter.increment())),
     );
 
-    expect((await scripts()) - before).toBeLessThan(20);
+    expect((await store.scripts()) - before).toBeLessThan(20);
     expect((await manager.getState(token)).count).toBe(201);
   });
 });
 
 describe('fencing', () => {
   const taken: [string, () => Promise<unknown>][] = [
-    ['deleted', async () => redis.del(await keyOf('lock'))],
-    ['deleted with everything else', () => server.flush()],
-    ['somebody else’s', async () => redis.set(await keyOf('lock'), 'somebody:1', 'PX', 60_000)],
+    ['deleted', async () => store.client.del(await keyOf('lock'))],
+    ['deleted with everything else', () => store.server.flush()],
+    ['somebody else’s', async () => store.client.set(await keyOf('lock'), 'somebody:1', 'PX', 60_000)],
   ];
   it.each(taken)('refuses the commit of a turn whose lock is %s', async (_, take) => {
-    const manager = await open();
+    const manager = await store.open();
     const token = await newCounter();
     await manager.modifyState(token, (counter) => counter.increment());
     const events: StateEvent[] = [];
@@ -142,14 +114,14 @@ describe('fencing', () => {
     expect((await manager.getState(token)).count).toBeLessThan(2);
     expect(events.map(({ type }) => type)).toContain('lock-lost');
     expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0 });
-    if (_.startsWith('somebody')) expect(await redis.get(await keyOf('lock'))).toBe('somebody:1');
+    if (_.startsWith('somebody')) expect(await store.client.get(await keyOf('lock'))).toBe('somebody:1');
   });
 
   it('aborts the signal of a turn whose lock is gone, when it is to be renewed', async () => {
-    const manager = await open({ lockExpiration: 300, lockWarningThreshold: 100 });
+    const manager = await store.open({ lockExpiration: 300, lockWarningThreshold: 100 });
     const turn = await manager.openTurn(newIdent());
     expect(turn.signal.aborted).toBe(false);
-    await redis.del(await keyOf('lock'));
+    await store.client.del(await keyOf('lock'));
     await until(() => turn.signal.aborted, 'the signal');
 
     expect(turn.signal.reason).toBeInstanceOf(LockExpiredError);
@@ -157,7 +129,7 @@ describe('fencing', () => {
   });
 
   it('keeps the lock of a long turn, and its states, for as long as the turn lasts', async () => {
-    const manager = await open({ lockExpiration: 600, lockWarningThreshold: 500, expiration: 700 });
+    const manager = await store.open({ lockExpiration: 600, lockWarningThreshold: 500, expiration: 700 });
     const token = await newCounter();
     await manager.modifyState(token, (counter) => counter.increment());
     await manager.modifyState(token, async (counter) => {
@@ -169,13 +141,16 @@ describe('fencing', () => {
   });
 
   it('lets a newer state stand when a process that stood still for longer than its lease goes on', async () => {
-    const [late, other] = [await open({ lockExpiration: 200, lockWarningThreshold: 100 }), await open()];
+    const [late, other] = [
+      await store.open({ lockExpiration: 200, lockWarningThreshold: 100 }),
+      await store.open(),
+    ];
     const token = await newCounter();
     const call = failureOf(
       late.modifyState(token, async (counter) => {
         counter.count = 1_000;
         // Nothing runs meanwhile, neither timers nor sockets: another process has to take the lock.
-        await redis.pexpire(await keyOf('lock'), 1);
+        await store.client.pexpire(await keyOf('lock'), 1);
         await other.modifyState(token, (state) => state.increment());
       }),
     );
@@ -185,7 +160,7 @@ describe('fencing', () => {
   });
 
   it('stores nothing on a message that says a lock was handed over when it was not', async () => {
-    const [holder, waiter] = [await open(), await open()];
+    const [holder, waiter] = [await store.open(), await store.open()];
     const token = await newCounter();
     await holder.modifyState(token, (counter) => void (counter.count = 5));
     const turn = await holder.openTurn(token.ident);
@@ -193,9 +168,9 @@ describe('fencing', () => {
     await untilWaiting(waiter, 1);
     const lock = await keyOf('lock');
     let id: string | undefined;
-    while (id === undefined) [id] = await redis.zrange(lock.replace(/lock$/, 'wait'), '0', '0');
+    while (id === undefined) [id] = await store.client.zrange(lock.replace(/lock$/, 'wait'), '0', '0');
     const hash = /\{(.+)\}/.exec(lock)?.[1];
-    await redis.publish(`state:wake:${id.split(':')[0]}`, `handed ${hash} ${id}/old:1 \n`);
+    await store.client.publish(`state:wake:${id.split(':')[0]}`, `handed ${hash} ${id}/old:1 \n`);
 
     expect(await call).toBeInstanceOf(LockExpiredError);
     await turn.commit();
@@ -203,15 +178,14 @@ describe('fencing', () => {
     expect(await waiter.modifyState(token, (counter) => counter.count)).toBe(5);
     await until(() => waiter.stats().openTurns === 0);
     await delay(50);
-    expect(await server.keys('*:lock')).toStrictEqual([]);
-    expect(await server.keys('*:wait')).toStrictEqual([]);
+    expect(await store.lockKeys()).toStrictEqual([]);
   });
 
   it('survives messages that are none', async () => {
-    const manager = await open();
-    const [channel] = (await redis.pubsub('CHANNELS', 'state:wake:*')) as string[];
+    const manager = await store.open();
+    const [channel] = (await store.client.pubsub('CHANNELS', 'state:wake:*')) as string[];
     for (const message of ['', '\n', 'handed', 'handed x', 'handed x y 5\nabc', 'handed x y NaN\n', 'wanted', 'wanted x nobody:1', '\u0000'])
-      await redis.publish(channel as string, message); // prettier-ignore
+      await store.client.publish(channel as string, message); // prettier-ignore
     const token = await newCounter();
     await manager.modifyState(token, (counter) => counter.increment());
 
@@ -221,7 +195,7 @@ describe('fencing', () => {
 
 describe('turns that share a commit', () => {
   it('fail together when the lock is lost, and what is stored is what was acknowledged', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = await newCounter();
     const gate = new Gate();
     const first = manager.modifyState(token, async (counter) => {
@@ -232,7 +206,7 @@ describe('turns that share a commit', () => {
       manager.modifyState(token, (counter) => counter.increment()),
     );
     await untilWaiting(manager, 20);
-    await redis.del(await keyOf('lock'));
+    await store.client.del(await keyOf('lock'));
     gate.open();
     const outcomes = await Promise.allSettled([first, ...others]);
     const failures = outcomes.filter((outcome) => outcome.status === 'rejected');
@@ -244,7 +218,7 @@ describe('turns that share a commit', () => {
   });
 
   it('are all told that the lock is lost, also when the logger throws', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = await newCounter();
     jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => {
       throw new Error('The disk of the logs is full.');
@@ -256,7 +230,7 @@ describe('turns that share a commit', () => {
     });
     const others = [1, 2, 3, 4].map(() => manager.modifyState(token, (counter) => counter.increment()));
     await untilWaiting(manager, 4);
-    await redis.del(await keyOf('lock'));
+    await store.client.del(await keyOf('lock'));
     gate.open();
     const outcomes = await Promise.allSettled([first, ...others]);
     jest.restoreAllMocks();
@@ -270,7 +244,7 @@ describe('turns that share a commit', () => {
   });
 
   it('fail alone when they throw', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = await newCounter();
     const outcomes = await Promise.allSettled(
       Array.from({ length: 30 }, (_, index) =>
@@ -289,7 +263,7 @@ describe('turns that share a commit', () => {
   });
 
   it('fail alone when what they would store cannot be written, and free the lock', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = await newCounter();
     let deep: unknown = 'bottom';
     for (let level = 0; level < 900; level += 1) deep = Object.assign(new BoxState(), { value: deep });
@@ -311,7 +285,7 @@ describe('turns that share a commit', () => {
   });
 
   it('are answered without waiting for a slow one behind them', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = await newCounter();
     const slow = new Gate();
     const quick = Array.from({ length: 5 }, () =>
@@ -333,7 +307,7 @@ describe('turns that share a commit', () => {
   });
 
   it('see a delete and what was set up after it, as if each had been stored alone', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = await newCounter();
     const carts = token.withClass(CartState);
     await manager.modifyState(carts, (cart) => void (cart.total = 9));
@@ -354,7 +328,7 @@ describe('turns that share a commit', () => {
 
 describe('what is in Redis', () => {
   it('is named by a hash of the ident, in one slot, and nothing of it is the ident', async () => {
-    const [holder, waiter] = [await open(), await open()];
+    const [holder, waiter] = [await store.open(), await store.open()];
     const token = new StateToken(`secret-${newIdent()}`, CounterState);
     const hashes: string[] = [];
     holder.events$.subscribe(({ identHash }) => hashes.push(identHash));
@@ -362,7 +336,7 @@ describe('what is in Redis', () => {
     const turn = await holder.openTurn(token.ident);
     const call = waiter.modifyState(token, (counter) => counter.increment());
     let keys: string[] = [];
-    while (keys.length < 3) keys = await server.keys();
+    while (keys.length < 3) keys = await store.server.keys();
 
     expect(keys.map((key) => key.replace(/[0-9a-f]{40}/, '…'))).toStrictEqual([
       'state:{…}',
@@ -372,36 +346,39 @@ describe('what is in Redis', () => {
     expect(new Set(keys.map((key) => /\{.*\}/.exec(key)?.[0])).size).toBe(1);
     // Who has a line of a log finds the keys it is about.
     expect(keys[0]).toContain(`{${hashes[0]}`);
-    expect(JSON.stringify([keys, await redis.hgetall(keys[0] as string)])).not.toContain('secret-');
+    expect(JSON.stringify([keys, await store.client.hgetall(keys[0] as string)])).not.toContain('secret-');
     await turn.rollback();
     await call;
   });
 
   it('is under the prefix that is configured, also one with braces and wildcards in it', async () => {
     for (const keyPrefix of ['app:', '{app}:', 'a*[b]?:']) {
-      const manager = await open({ redis: { keyPrefix } });
-      const other = await open({ redis: { keyPrefix } });
+      const manager = await store.open({ redis: { keyPrefix } });
+      const other = await store.open({ redis: { keyPrefix } });
       await expectOneCounter(manager, other);
-      expect((await server.keys()).every((key) => key.startsWith(keyPrefix))).toBe(true);
-      await server.flush();
+      expect((await store.server.keys()).every((key) => key.startsWith(keyPrefix))).toBe(true);
+      await store.server.flush();
     }
   });
 
   it('is under the prefix of the client too, if that has one', async () => {
-    const client = server.connect({ keyPrefix: 'outer:' });
-    const [manager, other] = [await open({ redis: { client } }), await open({ redis: { client } })];
+    const client = store.server.connect({ keyPrefix: 'outer:' });
+    const [manager, other] = [
+      await store.open({ redis: { client } }),
+      await store.open({ redis: { client } }),
+    ];
     await expectOneCounter(manager, other);
-    expect(await server.keys()).toStrictEqual([expect.stringMatching(/^outer:state:\{/)]);
+    expect(await store.server.keys()).toStrictEqual([expect.stringMatching(/^outer:state:\{/)]);
   });
 
   it('is kept aside when it cannot be read and is replaced: one warning, one event, no failing call', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = await newCounter();
     await manager.modifyState(token, (counter) => counter.increment());
     await manager.modifyState(token.withClass(CartState), (cart) => void (cart.total = 7));
-    const [key] = (await server.keys()) as [string];
+    const [key] = (await store.server.keys()) as [string];
     const garbage = Buffer.from([0xc1, 0, 255, 17]);
-    await redis.hset(key, 'counter', garbage);
+    await store.client.hset(key, 'counter', garbage);
     const logs = RecordedLogs.start();
     const events: StateEvent[] = [];
     manager.events$.subscribe((event) => events.push(event));
@@ -413,10 +390,10 @@ describe('what is in Redis', () => {
     });
     expect((await manager.getState(token)).count).toBe(5);
     expect((await manager.getState(token.withClass(CartState))).total).toBe(7);
-    expect(await redis.hgetBuffer(key, '~counter')).toStrictEqual(garbage);
+    expect(await store.client.hgetBuffer(key, '~counter')).toStrictEqual(garbage);
     expect(logs.warnings).toHaveLength(1);
     expect(events.map(({ type }) => type)).toStrictEqual(['unreadable']);
     await manager.deleteState(token.ident);
-    expect(await server.keys()).toStrictEqual([]);
+    expect(await store.server.keys()).toStrictEqual([]);
   });
 });

@@ -1,33 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { Redis } from 'ioredis';
+import { describe, expect, it } from '@jest/globals';
 import { StateToken, type StateHookReason } from 'nestjs-state';
 import type { RedisStateManager } from '../../lib/managers/redis/redis-state.manager.js';
 import { CartState, CounterState } from '../conformance/states.js';
 import { failureOf, newIdent } from '../conformance/harness.js';
-import { RecordedLogs } from '../support/manager-logs.js';
-import { openRedisManager } from '../support/manager-redis.js';
-import { RedisServer } from '../support/redis-server.js';
+import { TestRedis } from '../support/test-redis.js';
 
 const EXPIRATION_MS = 1_500;
 
-let server: RedisServer;
-let client: Redis;
-beforeAll(async () => {
-  server = await RedisServer.start();
-  client = new Redis(server.url);
-});
-afterAll(async () => {
-  await client.quit();
-  await server[Symbol.asyncDispose]();
-});
-
-const opened: RedisStateManager[] = [];
-beforeEach(() => void RecordedLogs.start());
-afterEach(async () => {
-  await Promise.all(opened.splice(0).map((manager) => manager.onModuleDestroy()));
-  await server.flush();
-});
+const store = TestRedis.forFile();
 
 type Seen = [process: string, reason: StateHookReason, count: number];
 
@@ -39,10 +20,13 @@ async function openSeveral(
 ): Promise<RedisStateManager[]> {
   const managers = await Promise.all(
     names.map(() =>
-      openRedisManager({ expiration: EXPIRATION_MS, redis: { url: server.url, leaseHold }, maxHold: '5s' }),
+      store.open({
+        expiration: EXPIRATION_MS,
+        redis: { leaseHold },
+        maxHold: '5s',
+      }),
     ),
   );
-  opened.push(...managers);
   managers.forEach((manager, index) => {
     for (const reason of ['created', 'expired', 'deleted', 'lock-lost'] as const) {
       manager.addHook({
@@ -96,8 +80,8 @@ describe('hooks on a store that is shared', () => {
     const [a] = (await openSeveral(['a'], seen)) as [RedisStateManager];
     const token = new StateToken(newIdent(), CounterState);
     await a.modifyState(token, (counter) => counter.increment());
-    const [key] = (await client.keys('*')) as [string];
-    await client.pexpire(key, EXPIRATION_MS + 40);
+    const [key] = (await store.client.keys('*')) as [string];
+    await store.client.pexpire(key, EXPIRATION_MS + 40);
     await sleep(3 * EXPIRATION_MS);
 
     expect(seen.map(([, reason]) => reason)).toEqual(['created', 'expired']);
@@ -126,11 +110,11 @@ describe('hooks on a store that is shared', () => {
       await a.modifyState(token, (counter) => void (counter.count = 1));
       if (leaseHold > 0) {
         await a.modifyState(token, (counter) => void (counter.count = 2));
-        await server.flush();
+        await store.server.flush();
       } else {
         const call = a.modifyState(token, async (counter) => {
           counter.count = 2;
-          await server.flush();
+          await store.server.flush();
         });
         expect(await failureOf(call)).toMatchObject({ code: 'STATE_LOCK_EXPIRED' });
       }
@@ -160,6 +144,6 @@ describe('hooks on a store that is shared', () => {
 
     expect(expirations.idents.size).toBe(0);
     expect(await a.count()).toBe(0);
-    expect(await client.keys('*')).toEqual([]);
+    expect(await store.client.keys('*')).toEqual([]);
   });
 });

@@ -1,10 +1,8 @@
 import { AsyncResource } from 'node:async_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import type { Redis } from 'ioredis';
+import { describe, expect, it } from '@jest/globals';
 import {
   LockExpiredError,
-  State,
   StateSerializationError,
   StateStoreUnavailableError,
   StateToken,
@@ -16,41 +14,17 @@ import { hashIdent } from '../../lib/internal/ident.js';
 import { RedisKeys } from '../../lib/managers/redis/redis-keys.js';
 import { failureOf, newIdent, seededRandom, tick, type OpenManager } from '../conformance/harness.js';
 import { BoxState, CounterState } from '../conformance/states.js';
-import { RecordedLogs } from '../support/manager-logs.js';
 import { openRedisManager } from '../support/manager-redis.js';
 import { RedisCluster } from '../support/redis-cluster.js';
-import { RedisProxy } from '../support/redis-proxy.js';
-import { RedisServer } from '../support/redis-server.js';
-import { RedisWorker } from '../support/redis-worker.js';
+import type { ManagerWorker } from '../support/manager-worker.js';
+import { AccountState } from '../support/manager-worker.states.js';
+import { TestRedis } from '../support/test-redis.js';
 
 const keys = new RedisKeys('state:');
 /** Runs what it is given outside of every turn. */
 const outside = new AsyncResource('outside');
 
-let server: RedisServer;
-let redis: Redis;
-const managers: OpenManager[] = [];
-const workers: RedisWorker[] = [];
-
-beforeAll(async () => {
-  server = await RedisServer.start();
-  redis = server.connect();
-});
-beforeEach(() => {
-  RecordedLogs.start();
-});
-afterEach(async () => {
-  await Promise.all(workers.splice(0).map((worker) => worker[Symbol.asyncDispose]()));
-  await Promise.all(managers.splice(0).map((manager) => manager.onModuleDestroy()));
-  await server.flush();
-});
-afterAll(() => server[Symbol.asyncDispose]());
-
-async function open(options: StateModuleOptions = {}): Promise<OpenManager> {
-  const manager = await openRedisManager({ ...options, redis: { url: server.url, ...options.redis } });
-  managers.push(manager);
-  return manager;
-}
+const store = TestRedis.forFile();
 
 function counters(count: number): StateToken<CounterState>[] {
   const idents = Array.from({ length: count }, newIdent).sort();
@@ -66,41 +40,36 @@ const incrementAll = (...states: CounterState[]): void => {
 
 const lockOf = ({ ident }: StateToken<unknown>): string => keys.ofIdent(ident).lock;
 
-/** How many scripts the server has run. */
-const scripts = async (): Promise<number> =>
-  (await server.commandCalls('evalsha')) + (await server.commandCalls('eval'));
-
 const expectNoLocks = async (): Promise<void> => {
-  expect(await server.keys('*:lock')).toStrictEqual([]);
-  expect(await server.keys('*:wait')).toStrictEqual([]);
+  expect(await store.lockKeys()).toStrictEqual([]);
 };
 
 describe('a turn over several idents', () => {
   it('takes one script for each lock, and one that stores everything and gives all of them up', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const tokens = counters(4);
     await manager.modifyStates(tokens, incrementAll);
-    const before = await scripts();
+    const before = await store.scripts();
     await manager.modifyStates(tokens, incrementAll);
-    const between = await scripts();
+    const between = await store.scripts();
     await manager.modifyStates(tokens, (first) => first.increment());
 
     expect(between - before).toBe(5);
-    expect((await scripts()) - between).toBe(5);
+    expect((await store.scripts()) - between).toBe(5);
     await expectNoLocks();
     expect(await counts(manager, tokens)).toStrictEqual([3, 2, 2, 2]);
   });
 
   const taken: [string, (lock: string) => Promise<unknown>][] = [
-    ['deleted', (lock) => redis.del(lock)],
-    ['deleted with everything else', () => server.flush()],
-    ['somebody else’s', (lock) => redis.set(lock, 'somebody:1', 'PX', 60_000)],
+    ['deleted', (lock) => store.client.del(lock)],
+    ['deleted with everything else', () => store.server.flush()],
+    ['somebody else’s', (lock) => store.client.set(lock, 'somebody:1', 'PX', 60_000)],
   ];
   const places = [0, 1, 2];
   it.each(taken.flatMap(([name, take]) => places.map((place) => [name, place, take] as const)))(
     'stores nothing of any when a lock is %s: number %i, whether or not others queue',
     async (name, place, take) => {
-      const manager = await open();
+      const manager = await store.open();
       const events: StateEvent[] = [];
       manager.events$.subscribe((event) => events.push(event));
       for (const queues of [false, true]) {
@@ -127,7 +96,7 @@ describe('a turn over several idents', () => {
         expect(events.filter(({ type }) => type === 'lock-lost').map(({ identHash }) => identHash)).toContain(
           hashIdent(lost.ident),
         );
-        await redis.del(lockOf(lost));
+        await store.client.del(lockOf(lost));
         await delay(20);
         expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0 });
         await expectNoLocks();
@@ -139,7 +108,7 @@ describe('a turn over several idents', () => {
   );
 
   it('drags nobody else along when what it would store cannot be written', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const [a, b] = counters(2) as [StateToken<CounterState>, StateToken<CounterState>];
     let deep: unknown = 'bottom';
     for (let level = 0; level < 900; level += 1) deep = Object.assign(new BoxState(), { value: deep });
@@ -166,7 +135,7 @@ describe('a turn over several idents', () => {
   });
 
   it('goes on from what turns of one ident have made that are not stored yet, and they from it', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const tokens = counters(2);
     const random = seededRandom(3);
     const expected = [0, 0];
@@ -187,18 +156,18 @@ describe('a turn over several idents', () => {
   });
 
   it('under leaseHold is stored when it is answered, with what was acknowledged before', async () => {
-    const [manager, other] = [await open({ redis: { leaseHold: '10s' } }), await open()];
+    const [manager, other] = [await store.open({ redis: { leaseHold: '10s' } }), await store.open()];
     const tokens = counters(2);
     const [a] = tokens as [StateToken<CounterState>];
     for (let turn = 0; turn < 5; turn += 1) await manager.modifyState(a, (counter) => counter.increment());
     expect((await other.getState(a)).count).toBe(0);
     await manager.modifyStates(tokens, incrementAll);
     expect(await counts(other, tokens)).toStrictEqual([6, 1]);
-    const before = await scripts();
+    const before = await store.scripts();
     await manager.modifyState(a, (counter) => counter.increment());
     await manager.modifyStates(tokens, (...states) => states.map(({ count }) => count));
 
-    expect((await scripts()) - before).toBe(0);
+    expect((await store.scripts()) - before).toBe(0);
     expect(await counts(other, tokens)).toStrictEqual([6, 1]);
     expect(await other.modifyStates(tokens, (...states) => states.map(({ count }) => count))).toStrictEqual([
       7, 1,
@@ -207,7 +176,7 @@ describe('a turn over several idents', () => {
 
   it('is stored at shutdown when it is under way then', async () => {
     for (const leaseHold of [0, '10s'] as const) {
-      const manager = await open({ redis: { leaseHold } });
+      const manager = await store.open({ redis: { leaseHold } });
       const tokens = counters(3);
       const calls = Array.from({ length: 20 }, () => manager.modifyStates(tokens, incrementAll));
       await calls[0];
@@ -217,14 +186,14 @@ describe('a turn over several idents', () => {
       const stored = outcomes.filter(({ status }) => status === 'fulfilled').length;
 
       expect(stored).toBeGreaterThan(0);
-      expect(await counts(await open(), tokens)).toStrictEqual([stored, stored, stored]);
+      expect(await counts(await store.open(), tokens)).toStrictEqual([stored, stored, stored]);
       await expectNoLocks();
     }
   });
 
   it('is unknown, and all or nothing, when the server falls silent; then it goes on by itself', async () => {
-    await using proxy = await RedisProxy.start(server.port);
-    const manager = await open({ redis: { url: proxy.url, commandTimeout: 300 } });
+    const proxy = await store.startProxy();
+    const manager = await store.open({ redis: { url: proxy.url, commandTimeout: 300 } });
     const tokens = counters(3);
     await manager.modifyStates(tokens, incrementAll);
     const startMs = performance.now();
@@ -245,8 +214,11 @@ describe('a turn over several idents', () => {
   });
 
   it('is stored once when it is sent twice, because answers are lost with their connections', async () => {
-    await using proxy = await RedisProxy.start(server.port);
-    const two = [await open({ redis: { url: proxy.url } }), await open({ redis: { url: proxy.url } })];
+    const proxy = await store.startProxy();
+    const two = [
+      await store.open({ redis: { url: proxy.url } }),
+      await store.open({ redis: { url: proxy.url } }),
+    ];
     const tokens = counters(3);
     let [acknowledged, unknown, isOver] = [0, 0, false];
     const hasEnded = (): boolean => isOver;
@@ -279,7 +251,7 @@ describe('a turn over several idents', () => {
   }, 40_000);
 
   it('keeps the sum of ten accounts over 1,000 transfers of two processes, fast', async () => {
-    const two = [await open(), await open()];
+    const two = [await store.open(), await store.open()];
     const accounts = counters(10);
     const random = seededRandom(5);
     await Promise.all(
@@ -317,12 +289,6 @@ async function retried<T>(look: () => Promise<T>): Promise<T> {
   }
 }
 
-@State('account')
-class AccountState {
-  balance = 0;
-  turns = 0;
-}
-
 describe('two processes that move amounts between ten accounts', () => {
   it.each([
     ['', {}],
@@ -331,13 +297,12 @@ describe('two processes that move amounts between ten accounts', () => {
     'keep their sum at every moment%s while one of them is killed, again and again',
     async (_, redisOptions) => {
       const options: StateModuleOptions = {
-        mode: 'redis',
         lockExpiration: 600,
         lockWarningThreshold: 500,
         acquireTimeout: '20s',
-        redis: { url: server.url, ...redisOptions },
+        redis: redisOptions,
       };
-      const manager = await open({ ...options, redis: {} });
+      const manager = await store.open({ ...options, redis: {} });
       const accounts = Array.from({ length: 10 }, () => new StateToken(newIdent(), AccountState));
       const idents = accounts.map(({ ident }) => ident);
       await manager.modifyStates(accounts, (...all) => all.forEach((account) => (account.balance = 100)));
@@ -352,9 +317,8 @@ describe('two processes that move amounts between ten accounts', () => {
         sums.push(sum as number);
         return turns as number;
       };
-      const start = async (name: string): Promise<RedisWorker> => {
-        const worker = await RedisWorker.start(name, options);
-        workers.push(worker);
+      const start = async (name: string): Promise<ManagerWorker> => {
+        const worker = await store.startWorker(name, options);
         void worker.transfer({ idents, tasks: 4 }).catch(() => undefined);
         return worker;
       };
@@ -400,12 +364,12 @@ describe('on a cluster', () => {
     const tokens = counters(4);
     await manager.modifyStates(tokens, incrementAll);
     const { commands } = manager;
-    const store = commands.joint.bind(commands);
+    const joint = commands.joint.bind(commands);
     let calls = 0;
     // The lock is lost when all have been looked at, and some are stored.
     commands.joint = async (...args) => {
       if ((calls += 1) === 3) await cluster.connect().del(lockOf(tokens[2] as StateToken<CounterState>));
-      return store(...args);
+      return joint(...args);
     };
     const error = await failureOf(manager.modifyStates(tokens, incrementAll));
 

@@ -1,45 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import type { Redis } from 'ioredis';
+import { describe, expect, it } from '@jest/globals';
 import { StateToken, type StateModuleOptions, type StateTurn } from 'nestjs-state';
 import { failureOf, Gate, newIdent, until, untilWaiting, type OpenManager } from '../conformance/harness.js';
 import { CounterState } from '../conformance/states.js';
 import { RecordedLogs } from '../support/manager-logs.js';
-import { openRedisManager } from '../support/manager-redis.js';
-import { RedisProxy } from '../support/redis-proxy.js';
-import { RedisServer } from '../support/redis-server.js';
-import { RedisWorker } from '../support/redis-worker.js';
+import { LedgerState } from '../support/manager-worker.states.js';
+import { TestRedis } from '../support/test-redis.js';
 
 /** What the machine may be late by: half of the second after which a waiter asks by itself. */
 const TOLERANCE_MS = 500;
 
-let server: RedisServer;
-let proxy: RedisProxy;
-let redis: Redis;
-const managers: OpenManager[] = [];
-
-beforeAll(async () => {
-  server = await RedisServer.start();
-  proxy = await RedisProxy.start(server.port, { dropPubSub: true });
-  redis = server.connect();
-});
-beforeEach(() => {
-  RecordedLogs.start();
-});
-afterEach(async () => {
-  await Promise.all(managers.splice(0).map((manager) => manager.onModuleDestroy()));
-  await server.flush();
-});
-afterAll(async () => {
-  await proxy[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
-});
-
-async function open(options: StateModuleOptions = {}): Promise<OpenManager> {
-  const manager = await openRedisManager({ ...options, redis: { url: server.url, ...options.redis } });
-  managers.push(manager);
-  return manager;
-}
+const store = TestRedis.forFile();
 
 /** Somebody who holds the lock, and somebody of another process who waits for it. */
 async function openContended(
@@ -52,7 +23,7 @@ async function openContended(
   /** When the waiter has had its turn, by `performance.now()`. */
   served: Promise<number>;
 }> {
-  const [holder, waiter] = [await open(options), await open(waiterOptions)];
+  const [holder, waiter] = [await store.open(options), await store.open(waiterOptions)];
   const token = new StateToken(newIdent(), CounterState);
   const turn = await holder.openTurn(token.ident);
   const served = waiter.modifyState(token, (counter) => counter.increment()).then(() => performance.now());
@@ -62,8 +33,8 @@ async function openContended(
 
 async function untilRegistered(count = 1): Promise<void> {
   for (;;) {
-    const [wait] = await server.keys('*:wait');
-    if (wait !== undefined && (await redis.zcard(wait)) === count) return;
+    const [wait] = await store.server.keys('*:wait');
+    if (wait !== undefined && (await store.client.zcard(wait)) === count) return;
   }
 }
 
@@ -79,6 +50,7 @@ describe('a waiter in another process', () => {
   });
 
   it('has it within a second when the message is lost', async () => {
+    const proxy = await store.startProxy({ dropPubSub: true });
     const { turn, served } = await openContended({}, { redis: { url: proxy.url } });
     await delay(100);
     const releasedMs = performance.now();
@@ -90,7 +62,7 @@ describe('a waiter in another process', () => {
 
   it('has it within a second when its subscriber is reconnecting at that moment', async () => {
     const { turn, served } = await openContended();
-    await server.killClients('pubsub');
+    await store.server.killClients('pubsub');
     const releasedMs = performance.now();
     await turn.commit();
 
@@ -98,17 +70,12 @@ describe('a waiter in another process', () => {
   });
 
   it('has it as soon as the lease of a killed holder has run out', async () => {
-    const options: StateModuleOptions = {
-      mode: 'redis',
-      lockExpiration: 900,
-      lockWarningThreshold: 500,
-      redis: { url: server.url },
-    };
-    const worker = await RedisWorker.start('holder', options);
+    const options: StateModuleOptions = { lockExpiration: 900, lockWarningThreshold: 500 };
+    const worker = await store.startWorker('holder', options);
     const token = new StateToken(newIdent(), CounterState);
     worker.run({ tasks: 1, idents: [token.ident], turns: 1, workMs: 1e7 }).catch(() => undefined);
-    while ((await server.keys('*:lock')).length === 0) await delay(5);
-    const waiter = await open(options);
+    while ((await store.server.keys('*:lock')).length === 0) await delay(5);
+    const waiter = await store.open(options);
     const served = waiter.modifyState(token, () => performance.now());
     await untilRegistered();
     const killedMs = performance.now();
@@ -119,8 +86,8 @@ describe('a waiter in another process', () => {
 
   it('is not held up by those before it who have died', async () => {
     const { turn, served } = await openContended();
-    const [wait] = (await server.keys('*:wait')) as [string];
-    await redis.zadd(wait, '-2', 'dead:1', '-1', 'dead:2');
+    const [wait] = (await store.server.keys('*:wait')) as [string];
+    await store.client.zadd(wait, '-2', 'dead:1', '-1', 'dead:2');
     const releasedMs = performance.now();
     await turn.commit();
 
@@ -129,9 +96,9 @@ describe('a waiter in another process', () => {
 
   it('asks no more than about once a second', async () => {
     const { turn, served } = await openContended({ lockExpiration: '10s' });
-    const before = await server.commandCalls('zscore');
+    const before = await store.server.commandCalls('zscore');
     await delay(3_500);
-    expect((await server.commandCalls('zscore')) - before).toBeLessThanOrEqual(4);
+    expect((await store.server.commandCalls('zscore')) - before).toBeLessThanOrEqual(4);
     await turn.commit();
     await served;
   });
@@ -157,13 +124,13 @@ describe('a waiter in another process', () => {
   });
 
   it('may wait for many idents with one signal, and is no leak to Node', async () => {
-    const holder = await open();
+    const holder = await store.open();
     const idents = Array.from({ length: 15 }, () => newIdent());
     const turns = await Promise.all(idents.map((ident) => holder.openTurn(ident)));
     // In a process of its own: what Node warns of is on its console.
-    const worker = await RedisWorker.start('waiter', { mode: 'redis', redis: { url: server.url } });
+    const worker = await store.startWorker('waiter');
     const waiting = worker.waitWithOneSignal(idents, 500);
-    while ((await server.keys('*:wait')).length < idents.length) await delay(5);
+    while ((await store.server.keys('*:wait')).length < idents.length) await delay(5);
 
     expect(await waiting).toStrictEqual(idents.map(() => 'AbortError'));
     await worker.close();
@@ -172,7 +139,7 @@ describe('a waiter in another process', () => {
   });
 
   it('leaves nothing in Redis when it gives up', async () => {
-    const [holder, waiter] = [await open(), await open()];
+    const [holder, waiter] = [await store.open(), await store.open()];
     const token = new StateToken(newIdent(), CounterState);
     const turn = await holder.openTurn(token.ident);
     const controller = new AbortController();
@@ -186,17 +153,17 @@ describe('a waiter in another process', () => {
     });
     controller.abort();
     await Promise.all(calls);
-    while ((await server.keys('*:wait')).length > 0) await delay(1);
+    while ((await store.server.keys('*:wait')).length > 0) await delay(1);
     await turn.rollback();
 
-    expect(await server.keys()).toStrictEqual([]);
+    expect(await store.server.keys()).toStrictEqual([]);
     expect(await waiter.modifyState(token, () => 'free')).toBe('free');
   });
 
   it('S9: with maxWaiters 0 waits not at all, and with acquireTimeout 0 tries once', async () => {
-    const holder = await open();
-    const impatient = await open({ maxWaiters: 0 });
-    const once = await open({ acquireTimeout: 0 });
+    const holder = await store.open();
+    const impatient = await store.open({ maxWaiters: 0 });
+    const once = await store.open({ acquireTimeout: 0 });
     const token = new StateToken(newIdent(), CounterState);
     const turn = await holder.openTurn(token.ident);
 
@@ -204,18 +171,15 @@ describe('a waiter in another process', () => {
       name: 'TooManyWaitersError',
     });
     expect(await failureOf(once.modifyState(token, () => 1))).toMatchObject({ name: 'LockTimeoutError' });
-    expect(await server.keys('*:wait')).toStrictEqual([]);
+    expect(await store.server.keys('*:wait')).toStrictEqual([]);
     await turn.rollback();
     expect(await impatient.modifyState(token, () => 1)).toBe(1);
     expect(await once.modifyState(token, () => 2)).toBe(2);
   });
 
   it('passes on a lock that comes when everybody has left', async () => {
+    const [holder, waiter, third] = [await store.open(), await store.open(), await store.open()];
     for (let round = 0; round < 30; round += 1) {
-      const [holder, waiter, third] =
-        round === 0
-          ? [await open(), await open(), await open()]
-          : (managers as [OpenManager, OpenManager, OpenManager]);
       const token = new StateToken(newIdent(), CounterState);
       const turn = await holder.openTurn(token.ident);
       const controller = new AbortController();
@@ -233,8 +197,7 @@ describe('a waiter in another process', () => {
       expect(performance.now() - startMs).toBeLessThan(TOLERANCE_MS);
     }
     await delay(30);
-    expect(await server.keys('*:lock')).toStrictEqual([]);
-    expect(await server.keys('*:wait')).toStrictEqual([]);
+    expect(await store.lockKeys()).toStrictEqual([]);
   });
 
   it('S14: is sent away at shutdown, and its place with it', async () => {
@@ -243,17 +206,17 @@ describe('a waiter in another process', () => {
     await waiter.onModuleDestroy();
 
     expect(await failure).toMatchObject({ name: 'StateManagerClosedError' });
-    expect(await server.keys('*:wait')).toStrictEqual([]);
+    expect(await store.server.keys('*:wait')).toStrictEqual([]);
     await turn.rollback();
-    expect(await server.keys()).toStrictEqual([]);
+    expect(await store.server.keys()).toStrictEqual([]);
   });
 });
 
 describe('shutdown', () => {
   it('S14: sends away also those whose first question has not been answered yet', async () => {
-    const slow = await RedisProxy.start(server.port);
-    const holder = await open();
-    const waiter = await open({ redis: { url: slow.url } });
+    const slow = await store.startProxy();
+    const holder = await store.open();
+    const waiter = await store.open({ redis: { url: slow.url } });
     const { ident } = new StateToken(newIdent(), CounterState);
     const turn = await holder.openTurn(ident);
     slow.delayMs = 200;
@@ -263,16 +226,15 @@ describe('shutdown', () => {
 
     expect(await call).toMatchObject({ name: 'StateManagerClosedError' });
     expect(performance.now() - startMs).toBeLessThan(2_000);
-    expect(await server.keys('*:wait')).toStrictEqual([]);
+    expect(await store.server.keys('*:wait')).toStrictEqual([]);
     await turn.rollback();
-    await slow[Symbol.asyncDispose]();
   });
 });
 
 describe('turns that share a commit', () => {
   it('S14: are stored and answered when shutdown begins while their commit is under way, and the lock is freed', async () => {
-    const slow = await RedisProxy.start(server.port);
-    const manager = await open({ redis: { url: slow.url } });
+    const slow = await store.startProxy();
+    const manager = await store.open({ redis: { url: slow.url } });
     const token = new StateToken(newIdent(), CounterState);
     await manager.modifyState(token, (counter) => counter.increment());
     slow.delayMs = 150;
@@ -292,9 +254,8 @@ describe('turns that share a commit', () => {
     expect(await Promise.allSettled(calls)).toStrictEqual(
       calls.map((_, index) => ({ status: 'fulfilled', value: index + 2 })),
     );
-    expect(await server.keys('*:lock')).toStrictEqual([]);
-    expect((await (await open()).getState(token)).count).toBe(11);
-    await slow[Symbol.asyncDispose]();
+    expect(await store.server.keys('*:lock')).toStrictEqual([]);
+    expect((await (await store.open()).getState(token)).count).toBe(11);
   });
 });
 
@@ -302,12 +263,12 @@ describe('a lock that is kept under leaseHold', () => {
   const leased: StateModuleOptions = { redis: { leaseHold: '20s' } };
 
   it('goes to another process within 50 ms when nobody uses it', async () => {
-    const [holder, other] = [await open(leased), await open(leased)];
+    const [holder, other] = [await store.open(leased), await store.open(leased)];
     const tookMs: number[] = [];
     for (let round = 0; round < 20; round += 1) {
       const token = new StateToken(newIdent(), CounterState);
       await holder.modifyState(token, (counter) => void (counter.count = 7));
-      expect(await server.keys('*:lock')).not.toHaveLength(0);
+      expect(await store.server.keys('*:lock')).not.toHaveLength(0);
       const startMs = performance.now();
       expect(await other.modifyState(token, (counter) => (counter.count += 1))).toBe(8);
       tookMs.push(performance.now() - startMs);
@@ -320,7 +281,7 @@ describe('a lock that is kept under leaseHold', () => {
   });
 
   it('goes to another process within 50 ms after the turn that is running, before those that queue', async () => {
-    const [holder, other] = [await open(leased), await open(leased)];
+    const [holder, other] = [await store.open(leased), await store.open(leased)];
     const token = new StateToken(newIdent(), CounterState);
     const gate = new Gate();
     const running = holder.modifyState(token, async (counter) => {
@@ -346,24 +307,24 @@ describe('a lock that is kept under leaseHold', () => {
   });
 
   it('is stored and given up when the time is up, and when the application shuts down', async () => {
-    const holder = await open({ redis: { leaseHold: 150 } });
+    const holder = await store.open({ redis: { leaseHold: 150 } });
     const token = new StateToken(newIdent(), CounterState);
     await holder.modifyState(token, (counter) => counter.increment());
-    expect(await server.keys()).toHaveLength(1);
+    expect(await store.server.keys()).toHaveLength(1);
     expect((await holder.getState(token)).count).toBe(1);
     expect(await holder.count()).toBe(1);
-    expect(await server.keys()).toHaveLength(2);
+    expect(await store.server.keys()).toHaveLength(2);
     await delay(300);
-    expect(await server.keys('*:lock')).toStrictEqual([]);
+    expect(await store.server.keys('*:lock')).toStrictEqual([]);
 
     await holder.modifyState(token, (counter) => counter.increment());
     await holder.onModuleDestroy();
-    expect(await server.keys('*:lock')).toStrictEqual([]);
-    expect((await (await open()).getState(token)).count).toBe(2);
+    expect(await store.server.keys('*:lock')).toStrictEqual([]);
+    expect((await (await store.open()).getState(token)).count).toBe(2);
   });
 
   it('is renewed for as long as it is kept', async () => {
-    const holder = await open({
+    const holder = await store.open({
       lockExpiration: 300,
       lockWarningThreshold: 100,
       redis: { leaseHold: '20s' },
@@ -374,23 +335,20 @@ describe('a lock that is kept under leaseHold', () => {
       await delay(400);
     }
 
-    expect(await server.keys('*:lock')).toHaveLength(1);
+    expect(await store.server.keys('*:lock')).toHaveLength(1);
     expect(await holder.modifyState(token, (counter) => counter.count)).toBe(4);
   });
 
   it('loses at most leaseHold of what was acknowledged when its process is killed', async () => {
     const leaseHoldMs = 200;
-    const options: StateModuleOptions = { mode: 'redis', redis: { url: server.url, leaseHold: leaseHoldMs } };
-    const worker = await RedisWorker.start('leased', options);
-    const { ident } = new StateToken(newIdent(), CounterState);
+    const worker = await store.startWorker('leased', { redis: { leaseHold: leaseHoldMs } });
+    const ident = newIdent();
     worker.run({ tasks: 1, idents: [ident], restMs: 3, keepsEntries: false }).catch(() => undefined);
     await delay(1_300);
     const killedMs = Number(process.hrtime.bigint()) / 1e6;
     await worker.kill();
-    await server.connect().del(...(await server.keys('*:lock')), 'none');
-    const reader = await RedisWorker.start('reader', { mode: 'redis', redis: { url: server.url } });
-    const { count } = await reader.read(ident);
-    await reader.close();
+    await store.client.del(...(await store.server.keys('*:lock')), 'none');
+    const { count } = await (await store.open()).getState(new StateToken(ident, LedgerState));
     const lost = worker.records.filter(({ value }) => (value as number) > count);
 
     expect(worker.records.length).toBeGreaterThan(50);
@@ -400,20 +358,20 @@ describe('a lock that is kept under leaseHold', () => {
   });
 
   it('says so when acknowledged turns are lost with the lock', async () => {
-    const holder = await open(leased);
+    const holder = await store.open(leased);
     const token = new StateToken(newIdent(), CounterState);
     const logs = RecordedLogs.start();
     await holder.modifyState(token, (counter) => counter.increment());
     await holder.modifyState(token, (counter) => counter.increment());
-    await redis.del(...(await server.keys('*:lock')));
+    await store.client.del(...(await store.server.keys('*:lock')));
     await holder.onModuleDestroy();
 
     expect(logs.errors).toStrictEqual([expect.stringMatching(/2 turns.*leaseHold.*may not be stored/)]);
-    expect(await server.keys()).toStrictEqual([]);
+    expect(await store.server.keys()).toStrictEqual([]);
   });
 
   it('does not outlive the window of its states', async () => {
-    const holder = await open({ expiration: 200, redis: { leaseHold: '20s' } });
+    const holder = await store.open({ expiration: 200, redis: { leaseHold: '20s' } });
     const token = new StateToken(newIdent(), CounterState);
     await holder.modifyState(token, (counter) => counter.increment());
     await delay(120);

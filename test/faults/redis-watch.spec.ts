@@ -1,36 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { StateToken, type StateChange, type StateModuleOptions } from 'nestjs-state';
+import { describe, expect, it } from '@jest/globals';
+import { StateToken, type StateChange } from 'nestjs-state';
 import { describeSuite } from '../conformance/conformance.js';
 import { newIdent, until, type OpenManager } from '../conformance/harness.js';
 import { redisHarness } from '../conformance/redis-harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
 import { watchSuite } from '../conformance/watch.suite.js';
-import { RecordedLogs } from '../support/manager-logs.js';
-import { openRedisManager } from '../support/manager-redis.js';
-import { RedisServer } from '../support/redis-server.js';
-import { RedisWorker } from '../support/redis-worker.js';
+import type { ManagerWorker } from '../support/manager-worker.js';
+import { TestRedis } from '../support/test-redis.js';
 
-let server: RedisServer;
-const managers: OpenManager[] = [];
-
-beforeAll(async () => {
-  server = await RedisServer.start();
-});
-beforeEach(() => {
-  RecordedLogs.start();
-});
-afterEach(async () => {
-  await Promise.all(managers.splice(0).map((manager) => manager.onModuleDestroy()));
-  await server.flush();
-});
-afterAll(() => server[Symbol.asyncDispose]());
-
-async function open(options: StateModuleOptions = {}): Promise<OpenManager> {
-  const manager = await openRedisManager({ ...options, redis: { url: server.url, ...options.redis } });
-  managers.push(manager);
-  return manager;
-}
+const store = TestRedis.forFile();
 
 function newCounter(): StateToken<CounterState> {
   return new StateToken(newIdent(), CounterState);
@@ -42,11 +21,6 @@ async function watch<T>(manager: OpenManager, token: StateToken<T>): Promise<Sta
   manager.watch(token).subscribe((change) => changes.push(change));
   await until(() => changes.length > 0, 'the first change');
   return changes;
-}
-
-/** How many scripts the server has run. */
-async function scripts(): Promise<number> {
-  return (await server.commandCalls('evalsha')) + (await server.commandCalls('eval'));
 }
 
 function versions(changes: readonly StateChange<unknown>[]): number[] {
@@ -61,21 +35,21 @@ describeSuite(
   watchSuite,
   redisHarness(
     'redis manager, with leaseHold',
-    () => ({ options: () => ({ url: server.url }), flush: () => server.flush() }),
+    () => ({ options: () => ({ url: store.server.url }), flush: () => store.server.flush() }),
     { defaults: { redis: { leaseHold: 200 } } },
   ),
 );
 
 describe('who watches', () => {
   it('costs whoever commits no further script, and nobody anything where nobody watches', async () => {
-    const [writer, watcher] = [await open(), await open()];
+    const [writer, watcher] = [await store.open(), await store.open()];
     const token = newCounter();
     await writer.modifyState(token, (counter) => counter.increment());
     const cost = async (): Promise<[scripts: number, messages: number]> => {
-      const before = [await scripts(), await server.commandCalls('publish')] as const;
+      const before = [await store.scripts(), await store.server.commandCalls('publish')] as const;
       for (let turn = 0; turn < 50; turn += 1)
         await writer.modifyState(token, (counter) => counter.increment());
-      return [(await scripts()) - before[0], (await server.commandCalls('publish')) - before[1]];
+      return [(await store.scripts()) - before[0], (await store.server.commandCalls('publish')) - before[1]];
     };
 
     expect(await cost()).toStrictEqual([100, 0]);
@@ -89,13 +63,13 @@ describe('who watches', () => {
   });
 
   it('leaves nothing behind when the last one leaves', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = newCounter();
     const first = manager.watch(token).subscribe();
     const second = manager.watch(token).subscribe();
     const other = manager.watch(token.withClass(CartState)).subscribe();
     await expectKeys(1);
-    expect(await server.connect().pttl((await server.keys('*:watch'))[0] as string)).toBeGreaterThan(0);
+    expect(await store.client.pttl((await store.server.keys('*:watch'))[0] as string)).toBeGreaterThan(0);
     first.unsubscribe();
     second.unsubscribe();
     await delay(50);
@@ -105,25 +79,24 @@ describe('who watches', () => {
     manager.watch(token).subscribe().unsubscribe();
     await manager.getState(token);
     await delay(50);
-    expect(await server.keys('*:watch')).toStrictEqual([]);
+    expect(await store.server.keys('*:watch')).toStrictEqual([]);
     expect(await manager.count()).toBe(0);
   });
 
   it('is forgotten when its process has died', async () => {
-    const [writer, watcher] = [await open(), await open()];
+    const [writer, watcher] = [await store.open(), await store.open()];
     const token = newCounter();
     await watch(writer, token);
     await watch(watcher, token);
-    const redis = server.connect();
-    const [key] = (await server.keys('*:watch')) as [string];
+    const [key] = (await store.server.keys('*:watch')) as [string];
     // As one that was killed long ago left it.
-    await redis.zadd(key, '-1000', 'dead');
-    await untilAsync(async () => (await redis.zcard(key)) === 2);
+    await store.client.zadd(key, '-1000', 'dead');
+    await untilAsync(async () => (await store.client.zcard(key)) === 2);
   });
 
   it('hears of the turns of a process that had the lock before', async () => {
-    const holder = await open({ redis: { leaseHold: '5s' } });
-    const watcher = await open();
+    const holder = await store.open({ redis: { leaseHold: '5s' } });
+    const watcher = await store.open();
     const token = newCounter();
     for (let turn = 0; turn < 5; turn += 1) await holder.modifyState(token, (counter) => counter.increment());
     const changes = await watch(watcher, token);
@@ -140,16 +113,16 @@ describe('who watches', () => {
   });
 
   it('is told once Redis is back, and those who begin meanwhile that it is away', async () => {
-    const manager = await open({ redis: { commandTimeout: 300 } });
+    const manager = await store.open({ redis: { commandTimeout: 300 } });
     const token = newCounter();
     await manager.modifyState(token, (counter) => counter.increment());
     const changes = await watch(manager, token);
-    await server.kill();
+    await store.server.kill();
     let failure: unknown;
     manager.watch(newCounter()).subscribe({ error: (error: unknown) => (failure = error) });
     await until(() => failure !== undefined, 'a failure');
     expect(failure).toMatchObject({ name: 'StateStoreUnavailableError' });
-    await server.restart();
+    await store.server.restart();
     await untilAsync(async () => {
       await manager.modifyState(token, (counter) => void (counter.count = 70));
       return true;
@@ -160,14 +133,14 @@ describe('who watches', () => {
 
 describe('messages that are lost', () => {
   it('are made up for: connections killed while others commit end in the same state', async () => {
-    const [writer, watcher] = [await open(), await open()];
+    const [writer, watcher] = [await store.open(), await store.open()];
     const token = newCounter();
     const changes = await watch(watcher, token);
     const killed = new AbortController();
     const killing = (async () => {
       for (let round = 0; round < 4; round += 1) {
         await delay(120);
-        await server.killClients('pubsub');
+        await store.server.killClients('pubsub');
       }
       killed.abort();
     })();
@@ -191,10 +164,10 @@ describe('messages that are lost', () => {
   });
 
   it('are made up for without another commit', async () => {
-    const [writer, watcher] = [await open(), await open()];
+    const [writer, watcher] = [await store.open(), await store.open()];
     const token = newCounter();
     const changes = await watch(watcher, token);
-    await server.killClients('pubsub');
+    await store.server.killClients('pubsub');
     await writer.modifyState(token, (counter) => counter.increment());
     await until(() => changes.length > 1, 'what was missed');
 
@@ -202,14 +175,13 @@ describe('messages that are lost', () => {
   });
 
   it('forged and damaged ones change nothing for good', async () => {
-    const manager = await open();
+    const manager = await store.open();
     const token = newCounter();
     await manager.modifyState(token, (counter) => void (counter.count = 3));
     const changes = await watch(manager, token);
-    const redis = server.connect();
-    const [watching] = (await server.keys('*:watch')) as [string];
+    const [watching] = (await store.server.keys('*:watch')) as [string];
     const hash = /\{(\w+)\}/.exec(watching)?.[1];
-    const [instance] = await redis.zrange(watching, 0, '-1');
+    const [instance] = await store.client.zrange(watching, 0, '-1');
     for (const forged of [
       `changed ${hash}`,
       `changed ${hash}  x 0 5 500\ncut`,
@@ -217,7 +189,7 @@ describe('messages that are lost', () => {
       `changed ${'0'.repeat(40)} a b 1\n`,
       'changed',
     ])
-      await redis.publish(`state:wake:${instance}`, Buffer.from(forged, 'latin1'));
+      await store.client.publish(`state:wake:${instance}`, Buffer.from(forged, 'latin1'));
     await delay(100);
     await manager.modifyState(token, (counter) => counter.increment());
     await until(() => changes.at(-1)?.state.count === 4, 'the next commit');
@@ -229,12 +201,8 @@ describe('messages that are lost', () => {
 describe('a thousand watchers in two processes', () => {
   it('are each told of every one of a thousand commits, in order', async () => {
     const ident = newIdent();
-    const workers = await Promise.all(
-      ['writer', 'first', 'second'].map((name) =>
-        RedisWorker.start(name, { redis: { url: server.url }, mode: 'redis' }),
-      ),
-    );
-    const [writer, ...readers] = workers as [RedisWorker, RedisWorker, RedisWorker];
+    const workers = await Promise.all(['writer', 'first', 'second'].map((name) => store.startWorker(name)));
+    const [writer, ...readers] = workers as [ManagerWorker, ManagerWorker, ManagerWorker];
     try {
       const turns = 1_000;
       const write = async (): Promise<number> => {
@@ -263,7 +231,7 @@ describe('a thousand watchers in two processes', () => {
 });
 
 async function expectKeys(count: number): Promise<void> {
-  await untilAsync(async () => (await server.keys('*:watch')).length === count);
+  await untilAsync(async () => (await store.server.keys('*:watch')).length === count);
 }
 
 /** Asks again and again, for what a server answers; whoever throws is asked again. */

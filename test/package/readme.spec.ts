@@ -12,7 +12,10 @@ const blocks = [...readme.matchAll(/^```(\w*)\n(.*?)^```$/gms)].map(([, language
   code,
 }));
 
-/** Compiles `sources`, named as files beside this one, and returns what the compiler says. */
+/** What the compiler has read of files: most of it are the types of Nest, and all that it compiles here imports them. */
+const read = new Map<string, ts.SourceFile | undefined>();
+
+/** Compiles `sources`, named as files beside this one, and returns what the compiler says of them. */
 function compile(sources: ReadonlyMap<string, string>): string[] {
   const config = ts.readConfigFile(`${ROOT}tsconfig.json`, (path) => ts.sys.readFile(path));
   const { options } = ts.parseJsonConfigFileContent(config.config, ts.sys, ROOT);
@@ -22,13 +25,13 @@ function compile(sources: ReadonlyMap<string, string>): string[] {
   host.readFile = (path) => sources.get(path) ?? readFile(path);
   host.getSourceFile = (path, target, ...rest) => {
     const source = sources.get(path);
-    return source === undefined
-      ? getSourceFile(path, target, ...rest)
-      : ts.createSourceFile(path, source, target);
+    if (source !== undefined) return ts.createSourceFile(path, source, target);
+    if (!read.has(path)) read.set(path, getSourceFile(path, target, ...rest));
+    return read.get(path);
   };
   const program = ts.createProgram([...sources.keys()], options, host);
-  return ts
-    .getPreEmitDiagnostics(program)
+  return [...sources.keys()]
+    .flatMap((path) => ts.getPreEmitDiagnostics(program, program.getSourceFile(path)))
     .map(
       ({ file, messageText }) =>
         `${file?.fileName ?? ''}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`,

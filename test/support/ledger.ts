@@ -1,5 +1,5 @@
 import { expect } from '@jest/globals';
-import type { Ledger, TurnRecord } from './redis-worker.js';
+import type { Ledger, TurnRecord } from './manager-worker.js';
 
 /** What the turns of one ident, taken by whichever processes, have in common with what is stored. */
 export interface LedgerAccount {

@@ -1,6 +1,6 @@
 // Run by `npm test` after setup.mjs. With arguments it is jest with those arguments. Without any it runs every test, in
-// two parts, and its last line is the totals of both: most files spend their time waiting, and share the machine; those
-// below have it for themselves afterwards.
+// three parts, and its last line is the totals of all: most files spend their time waiting, and share the machine; of those
+// below two at a time have it afterwards, and the last ones have it for themselves.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,13 +10,11 @@ import { conformanceTable } from './conformance-table.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const WORKERS = 4;
-/** Files that measure how long things take, or keep every core busy: neither goes well beside others. */
-const ALONE = [
-  // They measure.
+/** Files that measure how long things take, or start what needs more than one core: more than two are too many. */
+const IN_PAIRS = [
+  // They wait most of the time, for no longer than they say.
   'test/faults/redis-outage.spec.ts',
-  'test/faults/redis-processes.spec.ts',
   'test/faults/redis-waiting.spec.ts',
-  'test/unit/managers/memory/memory-at-scale.spec.ts',
   // They build, install, and start browsers.
   'test/e2e/board.e2e-spec.ts',
   'test/e2e/browser.e2e-spec.ts',
@@ -24,17 +22,21 @@ const ALONE = [
   'test/e2e/inspector-browser.e2e-spec.ts',
   'test/package/install.spec.ts',
 ];
+/** Files that keep every core busy while they measure. */
+const ALONE = ['test/faults/redis-processes.spec.ts', 'test/unit/managers/memory/memory-at-scale.spec.ts'];
 
 const args = process.argv.slice(2);
 if (args.length > 0) process.exitCode = jest(args);
 else runAll();
 
 function runAll() {
-  const missing = ALONE.filter((file) => !existsSync(join(ROOT, file)));
+  const later = [...IN_PAIRS, ...ALONE];
+  const missing = later.filter((file) => !existsSync(join(ROOT, file)));
   if (missing.length > 0) throw new Error(`No such file: ${missing.join(', ')}.`);
-  const isAlone = ALONE.map((file) => `/${file.replaceAll('.', '\\.')}$`);
+  const isLater = later.map((file) => `/${file.replaceAll('.', '\\.')}$`);
   const parts = [
-    count(['--maxWorkers', String(WORKERS), '--testPathIgnorePatterns', ...isAlone]),
+    count(['--maxWorkers', String(WORKERS), '--testPathIgnorePatterns', ...isLater]),
+    count(['--maxWorkers', '2', '--runTestsByPath', ...IN_PAIRS]),
     count(['--runInBand', '--runTestsByPath', ...ALONE]),
   ];
   const [passed, failed] = ['passed', 'failed'].map((of) => parts.reduce((sum, part) => sum + part[of], 0));

@@ -60,8 +60,8 @@ type Message =
   | { type: 'turns'; records: readonly TurnRecord[] }
   | { type: 'answer'; id: number; result?: unknown; failure?: string };
 
-/** An application in a process of its own, on the same Redis as others. Needs the built package. */
-export class RedisWorker implements AsyncDisposable {
+/** An application in a process of its own, with the manager that its options ask for. Needs the built package. */
+export class ManagerWorker implements AsyncDisposable {
   readonly records: TurnRecord[] = [];
   private output = '';
   private commands = 0;
@@ -79,15 +79,15 @@ export class RedisWorker implements AsyncDisposable {
     void this.answerWhenEnded();
   }
 
-  static async start(name: string, options: StateModuleOptions): Promise<RedisWorker> {
-    const file = join(import.meta.dirname, 'redis-worker.fixture.mjs');
+  static async start(name: string, options: StateModuleOptions): Promise<ManagerWorker> {
+    const file = join(import.meta.dirname, 'manager-worker.fixture.mjs');
     const child = fork(file, [JSON.stringify({ name, options })], {
       cwd: resolve(import.meta.dirname, '../..'),
       env: environment(),
       execArgv: [],
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
-    const worker = new RedisWorker(child);
+    const worker = new ManagerWorker(child);
     const ready = once(child, 'message');
     await Promise.race([
       ready,
@@ -109,6 +109,15 @@ export class RedisWorker implements AsyncDisposable {
   /** Lets it move amounts between accounts until it is stopped; resolves with how many times it did. */
   transfer(what: WorkerTransfers): Promise<number> {
     return this.ask('transfer', what) as Promise<number>;
+  }
+
+  /**
+   * Lets it move the states of each pair of idents, of which the first has some, between the two until it is stopped, and
+   * count in them on the way. A turn that counts is recorded under the first of the two, with an id that ends in `/moved` if
+   * it has moved them as well; one that does nothing but move, under `from to to`, with 1 if it did.
+   */
+  move(pairs: readonly (readonly [string, string])[]): Promise<void> {
+    return this.ask('move', { pairs }) as Promise<void>;
   }
 
   /** Lets its tasks end after the turn they are in. */

@@ -1,4 +1,4 @@
-// One process of an application on Redis, for tests that need several: it takes turns as it is told and reports each
+// One process of an application, for tests that kill it or need several: it takes turns as it is told and reports each
 // of them to its parent. Run from the built package, as an application would.
 import 'reflect-metadata';
 import { Socket } from 'node:net';
@@ -35,17 +35,11 @@ const nowMs = () => Number(process.hrtime.bigint()) / 1e6;
 /** Whether a failed turn is known to have stored nothing. */
 const STORES_NOTHING = new Set(['STATE_LOCK_TIMEOUT', 'STATE_TOO_MANY_WAITERS', 'STATE_LOCK_EXPIRED']);
 
-async function takeTurn(ident, id, workMs, keepsEntries) {
+/** What becomes of `call`, which takes a turn of `ident`; it is told when its code begins to run. */
+async function recordOf(id, ident, call) {
   const record = { id, ident, startMs: nowMs() };
   try {
-    record.value = await states.modifyState(new StateToken(ident, LedgerState), async (ledger) => {
-      record.beginMs = nowMs();
-      if (workMs > 0) await delay(Math.random() * workMs);
-      ledger.count += 1;
-      if (keepsEntries) ledger.entries.push(id);
-      record.ranMs = nowMs();
-      return ledger.count;
-    });
+    record.value = await call(record);
     record.outcome = 'stored';
   } catch (error) {
     record.outcome = STORES_NOTHING.has(error.code) ? 'not stored' : 'unknown';
@@ -53,6 +47,58 @@ async function takeTurn(ident, id, workMs, keepsEntries) {
   }
   record.endMs = nowMs();
   return record;
+}
+
+function takeTurn(ident, id, workMs, keepsEntries) {
+  return recordOf(id, ident, (record) =>
+    states.modifyState(new StateToken(ident, LedgerState), async (ledger) => {
+      record.beginMs = nowMs();
+      if (workMs > 0) await delay(Math.random() * workMs);
+      ledger.count += 1;
+      if (keepsEntries) ledger.entries.push(id);
+      record.ranMs = nowMs();
+      return ledger.count;
+    }),
+  );
+}
+
+const countIn = (ledger, account, id) => {
+  ledger.count += 1;
+  ledger.entries.push(id);
+  account.balance += ledger.count;
+  account.turns += 1;
+  return ledger.count;
+};
+
+/** Counts in the states of a pair, whichever of its idents has them. */
+function countInPair(id, pair) {
+  const tokens = [LedgerState, AccountState].flatMap((cls) =>
+    pair.map((ident) => new StateToken(ident, cls)),
+  );
+  return recordOf(id, pair[0], () =>
+    states.modifyStates(tokens, (ledgerA, ledgerB, accountA, accountB) =>
+      ledgerA.count > 0 ? countIn(ledgerA, accountA, id) : countIn(ledgerB, accountB, id),
+    ),
+  );
+}
+
+/** Counts in the states of a pair and moves them to its second ident, in one turn. The count is 0 where they are there. */
+function countAndMove(id, [a, b]) {
+  const tokens = [LedgerState, AccountState].map((cls) => new StateToken(a, cls));
+  return recordOf(id, a, () =>
+    states.modifyStates(tokens, async (ledger, account) => {
+      if (ledger.count === 0) return 0;
+      const count = countIn(ledger, account, id);
+      await states.renameState(a, b);
+      return count;
+    }),
+  );
+}
+
+/** Moves the states of a pair from whichever of its idents, which need not have them. */
+function moveAlone(id, pair) {
+  const [from, to] = Math.random() < 0.5 ? pair : pair.toReversed();
+  return recordOf(id, `${from} to ${to}`, async () => ((await states.renameState(from, to)) ? 1 : 0));
 }
 
 const stopping = new AbortController();
@@ -69,12 +115,22 @@ async function runTask(task, { idents, turns, workMs = 0, restMs = 0, keepsEntri
   }
 }
 
+const tell = (record) => process.send({ type: 'turns', records: [record] });
+
+async function moveInPair(pair, task) {
+  for (let number = 0; !stopping.signal.aborted; number += 1) {
+    const id = `${name}/${task}/${number}`;
+    tell(await countInPair(id, pair));
+    const moved = await countAndMove(`${id}/moved`, pair);
+    if (moved.value !== 0) tell(moved);
+    tell(await moveAlone(id, pair));
+  }
+}
+
 const commands = {
   async run({ tasks, reportsLast = false, ...what }) {
     const records = [];
-    const report = reportsLast
-      ? (record) => records.push(record)
-      : (record) => process.send({ type: 'turns', records: [record] });
+    const report = reportsLast ? (record) => records.push(record) : tell;
     await Promise.all(Array.from({ length: tasks }, (_, task) => runTask(task, what, report)));
     process.send({ type: 'turns', records });
   },
@@ -98,6 +154,10 @@ const commands = {
     };
     await Promise.all(Array.from({ length: tasks }, run));
     return stored;
+  },
+  /** Moves the states of each pair between its two idents until it is told to stop, and counts in them on the way. */
+  async move({ pairs }) {
+    await Promise.all(pairs.map(moveInPair));
   },
   /** Ends like by `kill -9` as soon as a command that stores states has left this process: what comes next never does. */
   dieWhileStoring() {
