@@ -10,7 +10,7 @@ import type { ManagerWorker } from '../support/manager-worker.js';
 import { AccountState, LedgerState } from '../support/manager-worker.states.js';
 import { RedisCluster } from '../support/redis-cluster.js';
 import { until } from '../support/redis-server.js';
-import { TestRedis } from '../support/test-redis.js';
+import { retried, TestRedis } from '../support/test-redis.js';
 
 const keys = new RedisKeys('state:');
 
@@ -220,17 +220,6 @@ describe('processes that move states between the two idents of each pair', () =>
     expect(await store.lockKeys()).toStrictEqual([]);
   }, 120_000);
 });
-
-/** A machine that is busy may be too late for a lock: then nothing was seen, and it looks again. */
-async function retried<T>(look: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await look();
-    } catch (error) {
-      if (!(error instanceof LockExpiredError)) throw error;
-    }
-  }
-}
 
 /** What is under the two idents at one moment: all of it under one of them, and nothing under the other. */
 function lookAt(manager: StateManager, [a, b]: Pair): Promise<LedgerState> {

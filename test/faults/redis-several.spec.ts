@@ -18,7 +18,7 @@ import { openRedisManager } from '../support/manager-redis.js';
 import { RedisCluster } from '../support/redis-cluster.js';
 import type { ManagerWorker } from '../support/manager-worker.js';
 import { AccountState } from '../support/manager-worker.states.js';
-import { TestRedis } from '../support/test-redis.js';
+import { retried, TestRedis } from '../support/test-redis.js';
 
 const keys = new RedisKeys('state:');
 /** Runs what it is given outside of every turn. */
@@ -277,17 +277,6 @@ describe('a turn over several idents', () => {
     await expectNoLocks();
   });
 });
-
-/** A machine that is busy may be too late for a lock: then nothing was seen, and it looks again. */
-async function retried<T>(look: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await look();
-    } catch (error) {
-      if (!(error instanceof LockExpiredError)) throw error;
-    }
-  }
-}
 
 describe('two processes that move amounts between ten accounts', () => {
   it.each([

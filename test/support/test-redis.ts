@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach } from '@jest/globals';
 import type { Redis } from 'ioredis';
-import type { StateModuleOptions } from 'nestjs-state';
+import { LockExpiredError, type StateModuleOptions } from 'nestjs-state';
 import type { RedisStateManager } from '../../lib/managers/redis/redis-state.manager.js';
 import { RecordedLogs } from './manager-logs.js';
 import { openRedisManager } from './manager-redis.js';
@@ -106,5 +106,16 @@ export class TestRedis {
     await Promise.all(this.workers.splice(0).map((worker) => worker[Symbol.asyncDispose]()));
     await this.closeManagers();
     await Promise.all(this.proxies.splice(0).map((proxy) => proxy[Symbol.asyncDispose]()));
+  }
+}
+
+/** A machine that is busy may be too late for a lock: then nothing was seen, and it looks again. */
+export async function retried<T>(look: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await look();
+    } catch (error) {
+      if (!(error instanceof LockExpiredError)) throw error;
+    }
   }
 }
