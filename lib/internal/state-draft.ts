@@ -1,7 +1,7 @@
 import { isDeepStrictEqual, types } from 'node:util';
 import { Immer, current, enableMapSet } from 'immer';
 import { StateSerializationError } from '../state.errors.js';
-import { seal, type Sealed } from './seal.js';
+import { isPrimitive, seal, type Sealed } from './seal.js';
 import type { StateDefinition } from './state-definition.js';
 import { at, has, statePatches, type StatePatch } from './state-patches.js';
 
@@ -159,6 +159,8 @@ export class StateDraft {
     const { base, definition } = this;
     if (!base.binary) {
       if (result === base.value) return base;
+      if (result !== this.value && isFlat(result))
+        return { value: Object.freeze(result), binary: false, deep: false };
       // What the turn's owner has put in is still his: it is copied, not frozen.
       return seal(result, { name: definition.name, base: base.value, copy: true });
     }
@@ -176,4 +178,13 @@ export class StateDraft {
     }
     return new StateSerializationError(name, 'cannot be stored', { cause: error });
   }
+}
+
+/** Whether sealing Immer's own copy of a state would only freeze it: all of its fields are values. */
+function isFlat(copy: object): boolean {
+  for (const key of Reflect.ownKeys(copy)) {
+    if (typeof key === 'symbol' || key === '__proto__') return false;
+    if (!isPrimitive((copy as Record<string, unknown>)[key])) return false;
+  }
+  return true;
 }

@@ -404,9 +404,13 @@ export abstract class LockingStateManager
     this.preparations.push(prepare);
   }
 
-  /** {@link openTurn} where that takes no waiting, else `undefined`. Never joins, takes no signal. For handlers. */
+  /**
+   * {@link openTurn} where that takes no waiting, else `undefined`. Never joins, takes no signal. For handlers, which have
+   * looked at `ident` when they found it.
+   */
   tryOpenTurn(ident: string, label: string): ManagedTurn | undefined {
-    const turn = this.createTurn(ident, label);
+    if (this.lifecycle !== 'open') throw new StateManagerClosedError();
+    const turn = new ManagedTurn(this, ident, label, undefined);
     return this.tryEnter(turn) ? turn : undefined;
   }
 

@@ -56,11 +56,16 @@ export function detach(result: unknown, drafts: readonly StateDraft[]): Detached
 function holdsDraft(value: unknown, seen?: Set<object>): boolean {
   if (typeof value !== 'object' || value === null) return false;
   if (isDraft(value)) return true;
-  if (!isContainer(value)) return false;
-  const visited = seen ?? new Set();
-  if (visited.has(value)) return false;
-  visited.add(value);
-  return Object.values(value).some((item) => holdsDraft(item, visited));
+  if (!isContainer(value) || seen?.has(value) === true) return false;
+  let visited = seen;
+  for (const item of Object.values(value)) {
+    // Most results are flat: what they have been through is kept only for those that are not.
+    if (typeof item !== 'object' || item === null) continue;
+    visited ??= new Set();
+    visited.add(value);
+    if (holdsDraft(item, visited)) return true;
+  }
+  return false;
 }
 
 function isContainer(value: unknown): value is object {

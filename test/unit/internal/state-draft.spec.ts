@@ -9,6 +9,12 @@ class PlainState {
   nested: { n: number; list: unknown[] } = { n: 1, list: [] };
 }
 
+@State('flat')
+class FlatState {
+  count = 0;
+  name = 'n';
+}
+
 @State('binary')
 class BinaryState {
   bytes = new Uint8Array(2);
@@ -16,6 +22,7 @@ class BinaryState {
 }
 
 const plain = definitionOf(PlainState) as StateDefinition;
+const flat = definitionOf(FlatState) as StateDefinition;
 const binary = definitionOf(BinaryState) as StateDefinition;
 
 const begin = (definition = plain) => {
@@ -46,6 +53,24 @@ describe.each([
     expect(snapshot.value).toBeInstanceOf(PlainState);
     expect(snapshot.value).toMatchObject({ count: 0, nested: { n: 5, list: [{ own: true }] } });
     expect(() => (snapshot.value as PlainState).nested.list.push(1)).toThrow(TypeError);
+  });
+
+  it('gives a frozen snapshot of a state of values, and refuses what is none', () => {
+    const { draft, value } = begin(flat);
+    value.count = 2;
+    const { value: stored, binary: isBinary } = end(draft);
+    expect(stored).toStrictEqual(Object.assign(new FlatState(), { count: 2 }));
+    expect(isBinary).toBe(false);
+    expect(() => ((stored as FlatState).count = 3)).toThrow(TypeError);
+
+    for (const [key, path] of [
+      [Symbol('s'), 'flat[Symbol(s)]'],
+      ['run', 'flat.run'],
+    ] as const) {
+      const other = begin(flat);
+      (other.value as unknown as Record<symbol | string, unknown>)[key] = () => 1;
+      expect(() => end(other.draft)).toThrow(expect.objectContaining({ path }));
+    }
   });
 
   it('leaves what was put in to its owner', () => {
