@@ -233,15 +233,16 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
    * Moves the states to `heir`, a turn that is committed together with this one: drafts go on there, and this one begins
    * afresh. True if anything is stored.
    *
-   * @throws {StateError} `STATE_IDENT_IN_USE` when `heir` has states of its own, or had when it began.
+   * @throws {StateError} `STATE_IDENT_IN_USE` when `heir` has states of its own, had some when it began, or has a draft.
    */
   moveTo(heir: ManagedTurn): boolean {
     this.assertOpen();
     heir.assertOpen();
-    if (heir === this || heir.isOccupied)
+    const obstacle = heir === this ? 'the new ident is the old one' : heir.occupation;
+    if (obstacle !== undefined)
       throw new StateError(
         STATE_ERROR_CODES.identInUse,
-        `The states of ident #${hashIdent(this.ident)} were not moved: the new ident has states of its own.`,
+        `The states of ident #${hashIdent(this.ident)} were not moved: ${obstacle}.`,
       );
     const existed = this.hasStates;
     heir.base = this.base ?? heir;
@@ -263,8 +264,12 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     return this.base !== undefined && this.host.hasStates(this.base);
   }
 
-  private get isOccupied(): boolean {
-    return this.base !== this || this.drafts.length > 0 || this.host.hasStates(this);
+  /** What keeps states of another ident from being moved here. */
+  private get occupation(): string | undefined {
+    if (this.base !== this) return 'the same turn has deleted or moved the states of the new ident';
+    if (this.host.hasStates(this)) return 'the new ident has states of its own';
+    // It is in the hands of code that may go on to change it, and there would be two of them.
+    return this.drafts.length > 0 ? 'the same turn has opened a state of the new ident' : undefined;
   }
 
   /** Makes the commit fail with `error`: a joined turn failed, and half of its changes may be in the drafts. */

@@ -173,8 +173,9 @@ export abstract class StateManager {
    * On a Redis Cluster the new ident is stored first and the old one deleted then: what fails in between leaves both, and
    * rejects with a {@link StateStoreUnavailableError}.
    *
-   * @throws {StateError} `STATE_IDENT_IN_USE` when the new ident has states, or is the old one: nothing is changed then;
-   * `STATE_NESTED_TURNS` as {@link modifyStates} does. @throws what {@link modifyState} throws.
+   * @throws {StateError} `STATE_IDENT_IN_USE` when the new ident has states, is the old one, or the open turn has opened a
+   * state of it: nothing is changed then; `STATE_NESTED_TURNS` as {@link modifyStates} does. @throws what
+   * {@link modifyState} throws.
    */
   abstract renameState(ident: string, newIdent: string): Promise<boolean>;
 

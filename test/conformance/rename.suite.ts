@@ -308,6 +308,20 @@ export function renameSuite(harness: ConformanceHarness): void {
       await expectIdle(manager);
     });
 
+    it('S10: an ident of which the same turn has opened a state is refused, stored or not; the turn goes on', async () => {
+      const { manager, token, heir } = await openCounted();
+      await manager.modifyStates([token, heir], async (counter, opened) => {
+        const error = await failureOf(manager.renameState(token.ident, heir.ident));
+        expectInUse(error);
+        expect((error as StateError).message).toContain('has opened a state');
+        counter.count += 1;
+        opened.count = 1;
+      });
+
+      expect([await countOf(manager, token), await countOf(manager, heir)]).toStrictEqual([8, 1]);
+      await expectIdle(manager);
+    });
+
     it('S17: what the turn returns is the committed snapshot', async () => {
       const { manager, token } = await openCounted();
       const heir = behind(token);
