@@ -1,33 +1,15 @@
+import { execFileSync } from 'node:child_process';
 import { setImmediate, setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import type { Redis } from 'ioredis';
+import { describe, expect, it } from '@jest/globals';
 import { LockExpiredError, StateToken, type StateModuleOptions } from 'nestjs-state';
 import { failureOf, newIdent, type OpenManager } from '../conformance/harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
-import { RecordedLogs } from '../support/manager-logs.js';
-import { openRedisManager } from '../support/manager-redis.js';
-import { RedisServer } from '../support/redis-server.js';
+import { TestRedis } from '../support/test-redis.js';
 
-let server: RedisServer;
-let redis: Redis;
-const managers: OpenManager[] = [];
-
-beforeAll(async () => {
-  server = await RedisServer.start();
-  redis = server.connect();
-});
-beforeEach(() => {
-  RecordedLogs.start();
-});
-afterEach(async () => {
-  await Promise.all(managers.splice(0).map((manager) => manager.onModuleDestroy()));
-  await server.flush();
-});
-afterAll(() => server[Symbol.asyncDispose]());
+const store = TestRedis.forFile();
 
 async function open(options: StateModuleOptions = {}): Promise<OpenManager> {
-  const manager = await openRedisManager({ ...options, redis: { url: server.url, ...options.redis } });
-  managers.push(manager);
+  const manager = await store.open(options);
   // The first call of each script brings its text along: none of those is to be counted.
   const token = new StateToken(newIdent(), CounterState);
   for (let turn = 0; turn < 3; turn += 1) await increment(manager, token);
@@ -42,17 +24,21 @@ function increment(manager: OpenManager, token: StateToken<CounterState>): Promi
   });
 }
 
-async function scripts(): Promise<number> {
-  return (await server.commandCalls('evalsha')) + (await server.commandCalls('eval'));
-}
-
 /** Settles when there is no such key. */
 async function untilGone(pattern: string): Promise<void> {
   const endMs = performance.now() + 5_000;
-  while ((await server.keys(pattern)).length > 0) {
+  while ((await store.server.keys(pattern)).length > 0) {
     if (performance.now() > endMs) throw new Error(`${pattern} is still there.`);
     await delay(1);
   }
+}
+
+/** How many locks there are, seen by another process while this one stands still. */
+function locksMeanwhile(): number {
+  const ask = `const socket = require('node:net').connect(${store.server.port}, '127.0.0.1');
+    socket.once('data', (answer) => { console.log(parseInt(String(answer).slice(1), 10)); socket.destroy(); });
+    socket.write('KEYS *:lock\\r\\n');`;
+  return Number(execFileSync(process.execPath, ['-e', ask], { encoding: 'utf8' }));
 }
 
 const lockIsFree = (): Promise<void> => untilGone('*:lock');
@@ -61,26 +47,26 @@ describe('a caller who comes back for an ident with his answer', () => {
   it('pays one script a turn, and the lock is free when he comes no more', async () => {
     const manager = await open();
     const token = new StateToken(newIdent(), CounterState);
-    const before = await scripts();
+    const before = await store.scripts();
     for (let turn = 1; turn <= 100; turn += 1) expect(await increment(manager, token)).toBe(turn);
     await lockIsFree();
 
     // The first turn takes the lock and gives it up, the second takes it, and in the end it is given up.
-    expect((await scripts()) - before).toBe(2 + 1 + 99 + 1);
+    expect((await store.scripts()) - before).toBe(2 + 1 + 99 + 1);
     expect((await manager.getState(token)).count).toBe(100);
-    expect(await server.keys('*:wait')).toStrictEqual([]);
+    expect(await store.server.keys('*:wait')).toStrictEqual([]);
   });
 
   it('pays two as everybody else when he takes his time', async () => {
     const manager = await open();
     const token = new StateToken(newIdent(), CounterState);
-    const before = await scripts();
+    const before = await store.scripts();
     for (let turn = 0; turn < 20; turn += 1) {
       await increment(manager, token);
       await delay(1);
     }
 
-    expect((await scripts()) - before).toBe(40);
+    expect((await store.scripts()) - before).toBe(40);
   });
 
   it('is not in the way of another process once the event loop goes on', async () => {
@@ -95,6 +81,21 @@ describe('a caller who comes back for an ident with his answer', () => {
     }
 
     expect((await manager.getState(token)).count).toBe(9);
+  });
+
+  it('has the lock for as long as his code computes in between, and no longer', async () => {
+    const manager = await open();
+    const token = new StateToken(newIdent(), CounterState);
+    await increment(manager, token);
+    expect(locksMeanwhile()).toBe(0);
+    await increment(manager, token);
+    await increment(manager, token);
+    expect(locksMeanwhile()).toBe(1);
+    await increment(manager, token);
+    await setImmediate();
+    await lockIsFree();
+
+    expect((await manager.getState(token)).count).toBe(4);
   });
 
   it('has in the store what he was told, at every turn', async () => {
@@ -126,7 +127,7 @@ describe('a caller who comes back for an ident with his answer', () => {
     const lost = failureOf(
       manager.modifyState(token, async (counter) => {
         counter.count = 1_000;
-        for (const key of await server.keys('*:lock')) await redis.del(key);
+        for (const key of await store.server.keys('*:lock')) await store.client.del(key);
       }),
     );
 
@@ -139,9 +140,9 @@ describe('a caller who comes back for an ident with his answer', () => {
     const token = new StateToken(newIdent(), CounterState);
     for (let turn = 0; turn < 5; turn += 1) await increment(manager, token);
     await lockIsFree();
-    const [states] = await server.keys('*}');
+    const [states] = await store.server.keys('*}');
 
-    const leftMs = await redis.pttl(states as string);
+    const leftMs = await store.client.pttl(states as string);
     expect(leftMs).toBeGreaterThan(0);
     expect(leftMs).toBeLessThanOrEqual(400);
     await untilGone('*}');
@@ -195,7 +196,7 @@ describe('a caller who comes back for an ident with his answer', () => {
     for (let turn = 0; turn < 5; turn += 1) await increment(manager, token);
     await manager.onModuleDestroy();
 
-    expect(await server.keys('*:lock')).toStrictEqual([]);
+    expect(await store.server.keys('*:lock')).toStrictEqual([]);
     expect((await (await open()).getState(token)).count).toBe(5);
   });
 });
