@@ -173,7 +173,7 @@ describe('A store that is damaged, or none of ours', () => {
       expect(outcome).toMatch(/^opened$|STATE_STORE_UNAVAILABLE|StateStoreUnavailableError/);
       await rm(join(folder.path, 'lock.mdb'), { force: true });
     }
-  });
+  }, 180_000);
 });
 
 describe('A disk without room', () => {

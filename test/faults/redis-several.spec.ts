@@ -324,7 +324,7 @@ describe('two processes that move amounts between ten accounts', () => {
       expect(sums).toStrictEqual(sums.map(() => 1_000));
       expect(turns).toBeGreaterThan(100);
     },
-    60_000,
+    180_000,
   );
 });
 

@@ -101,6 +101,7 @@ function moveAlone(id, pair) {
   return recordOf(id, `${from} to ${to}`, async () => ((await states.renameState(from, to)) ? 1 : 0));
 }
 
+let isClosed = false;
 const stopping = new AbortController();
 const watchers = [];
 
@@ -226,7 +227,13 @@ process.on('message', async ({ id, command, ...what }) => {
   } catch (error) {
     process.send({ type: 'answer', id, failure: String(error?.stack ?? error) });
   }
+  if (command !== 'close') return;
   // The channel to the parent is the only thing left that keeps this process alive.
-  if (command === 'close') process.disconnect();
+  isClosed = true;
+  process.disconnect();
+});
+process.once('disconnect', () => {
+  // The parent has died, and nobody else ends this process.
+  if (!isClosed) process.exit(1);
 });
 process.send({ type: 'ready' });

@@ -1,5 +1,6 @@
 // One application that counts visits over HTTP, on a port of its own.
 import 'reflect-metadata';
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { promisify } from 'node:util';
 import {
   Controller,
@@ -40,6 +41,23 @@ class EmptyInterceptor {
   }
 }
 
+class ContextInterceptor {
+  static storage = new AsyncLocalStorage();
+
+  intercept(_context, next) {
+    return ContextInterceptor.storage.run({}, () => next.handle());
+  }
+}
+
+function shared(interceptor) {
+  const visitor = plainVisitor();
+  return {
+    parameter: createParamDecorator(() => visitor)(),
+    enhancers: [UseGuards(EmptyGuard), UseInterceptors(interceptor)],
+    total: () => visitor.count,
+  };
+}
+
 const VARIANTS = {
   /** The state of the client: locked, loaded, committed. */
   injected: () => ({
@@ -49,14 +67,10 @@ const VARIANTS = {
   }),
 
   /** One object for everybody, and a guard and an interceptor that do nothing. */
-  empty: () => {
-    const visitor = plainVisitor();
-    return {
-      parameter: createParamDecorator(() => visitor)(),
-      enhancers: [UseGuards(EmptyGuard), UseInterceptors(EmptyInterceptor)],
-      total: () => visitor.count,
-    };
-  },
+  empty: () => shared(EmptyInterceptor),
+
+  /** The same, and the handler can be told from others by what it calls. */
+  context: () => shared(ContextInterceptor),
 
   /** What express-session keeps for the client, in its default store. */
   session: () => {

@@ -10,6 +10,7 @@ const PLATFORMS = Object.keys(NAMES);
 const VARIANTS = {
   injected: 'nestjs-state: @InjectState()',
   empty: 'empty guard and interceptor',
+  context: '… in an AsyncLocalStorage',
   session: 'express-session + MemoryStore, unlocked',
 };
 /** Of an empty guard and interceptor. */
@@ -27,7 +28,7 @@ export async function run({ isQuick, otherNodes }) {
   for (const execPath of [process.execPath, ...otherNodes]) {
     for (const platform of PLATFORMS) {
       const apps = await measure(platform, execPath, effort);
-      const [ours, empty, session] = apps;
+      const [ours, empty, , session] = apps;
       const at = `${NAMES[platform]}, Node ${ours.version}`;
       tables.push(tableOf(at, apps));
       goals.push(
