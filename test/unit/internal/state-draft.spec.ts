@@ -71,6 +71,8 @@ describe.each([
       (other.value as unknown as Record<symbol | string, unknown>)[key] = () => 1;
       expect(() => end(other.draft)).toThrow(expect.objectContaining({ path }));
     }
+    // A key of a client's choice makes no other class of it.
+    expect(() => Object.assign(begin(flat).value, JSON.parse('{"__proto__": {"name": 1}}'))).toThrow();
   });
 
   it('leaves what was put in to its owner', () => {
