@@ -182,9 +182,9 @@ export class StateDraft {
 
 /** Whether sealing Immer's own copy of a state would only freeze it: all of its fields are values. */
 function isFlat(copy: object): boolean {
-  for (const key of Reflect.ownKeys(copy)) {
-    if (typeof key === 'symbol' || key === '__proto__') return false;
-    if (!isPrimitive((copy as Record<string, unknown>)[key])) return false;
+  if (Object.getOwnPropertySymbols(copy).length > 0) return false;
+  for (const key of Object.keys(copy)) {
+    if (key === '__proto__' || !isPrimitive((copy as Record<string, unknown>)[key])) return false;
   }
   return true;
 }

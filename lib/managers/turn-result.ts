@@ -58,7 +58,8 @@ function holdsDraft(value: unknown, seen?: Set<object>): boolean {
   if (isDraft(value)) return true;
   if (!isContainer(value) || seen?.has(value) === true) return false;
   let visited = seen;
-  for (const item of Object.values(value)) {
+  for (const key of Object.keys(value)) {
+    const item = (value as Record<string, unknown>)[key];
     // Most results are flat: what they have been through is kept only for those that are not.
     if (typeof item !== 'object' || item === null) continue;
     visited ??= new Set();
