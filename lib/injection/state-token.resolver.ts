@@ -3,7 +3,7 @@ import { HttpAdapterHost } from '@nestjs/core';
 import { STATE_OPTIONS } from '../state.constants.js';
 import { InvalidStateTokenError } from '../state.errors.js';
 import type { ResolvedStateOptions } from '../state.options.js';
-import { ClientTokens } from './client-tokens.js';
+import { ClientTokens, requestOf } from './client-tokens.js';
 import { identOfSocket } from './handshake.js';
 
 /**
@@ -47,7 +47,7 @@ export class StateTokenResolver {
   }
 
   private fromRequest(context: ExecutionContext): string {
-    const found = this.tokens.inRequest(context.switchToHttp().getRequest());
+    const found = this.tokens.inRequest(requestOf(context));
     if (found?.source === 'header') return this.tokens.verify(found.token).ident;
     if (found !== undefined) return this.fromCookie(context, found.token);
     const { header, cookie, onMissing } = this.options.token;
