@@ -309,12 +309,19 @@ export abstract class LockingStateManager
    * Makes the lock that `turn` has in this process one of the whole store, where that takes no waiting, else does
    * nothing and returns false.
    */
-  protected abstract trySecure(turn: ManagedTurn): boolean;
+  protected abstract trySecure(turn: ManagedTurn, nowMs: number): boolean;
   /**
    * Settles when {@link trySecure}, which has returned false, is to be called again: with false when the lock is not free
    * and cannot be waited for. Rejects when waiting for it has come to an end.
    */
   protected abstract whenSecurable(turn: ManagedTurn, wait: LockWait): Promise<unknown>;
+  /**
+   * The string that is kept of `ident`, where there is one. The ident of each request is a new string, and V8 looks for it
+   * among all names of the program each time it is the key of an object: what is kept has been found before.
+   */
+  protected knownIdent(ident: string): string {
+    return ident;
+  }
   /** How many callers wait for `ident` elsewhere than in the queue of this process: none, or the first of them. */
   protected waitingOutside(_ident: string): number {
     return 0;
@@ -410,7 +417,7 @@ export abstract class LockingStateManager
    */
   tryOpenTurn(ident: string, label: string): ManagedTurn | undefined {
     if (this.lifecycle !== 'open') throw new StateManagerClosedError();
-    const turn = new ManagedTurn(this, ident, label, undefined);
+    const turn = new ManagedTurn(this, this.knownIdent(ident), label, undefined);
     return this.tryEnter(turn) ? turn : undefined;
   }
 
@@ -463,8 +470,9 @@ export abstract class LockingStateManager
 
   private tryEnter(turn: ManagedTurn): boolean {
     if (!this.mutex.tryAcquire(turn.ident, turn)) return false;
-    if (this.trySecure(turn)) {
-      this.enter(turn);
+    const nowMs = this.clock.nowMs();
+    if (this.trySecure(turn, nowMs)) {
+      this.enter(turn, nowMs);
       return true;
     }
     this.mutex.release(turn.ident, turn);
@@ -478,11 +486,12 @@ export abstract class LockingStateManager
     signal: AbortSignal | undefined,
   ): ManagedTurn | Promise<ManagedTurn> {
     const isFree = this.mutex.tryAcquire(turn.ident, turn);
-    if (isFree && this.trySecure(turn)) {
-      this.enter(turn);
+    const nowMs = this.clock.nowMs();
+    if (isFree && this.trySecure(turn, nowMs)) {
+      this.enter(turn, nowMs);
       return turn;
     }
-    const waiting = this.wait(turn, isFree, { timeoutMs, startMs: since ?? this.clock.nowMs(), signal });
+    const waiting = this.wait(turn, isFree, { timeoutMs, startMs: since ?? nowMs, signal });
     return this.telemetry?.follow(turn, waiting, () => this.clock.nowMs()) ?? waiting;
   }
 
@@ -498,12 +507,12 @@ export abstract class LockingStateManager
     }
     try {
       // One that was free has been tried.
-      let isSecure = !isFree && this.trySecure(turn);
+      let isSecure = !isFree && this.trySecure(turn, this.clock.nowMs());
       while (!isSecure) {
         // Whoever comes to wait when all who waited have been sent away would wait for the end of the drain.
         if (this.lifecycle !== 'open') throw new StateManagerClosedError();
         if ((await this.whenSecurable(turn, wait)) === false) throw this.refused(turn, wait);
-        isSecure = this.trySecure(turn);
+        isSecure = this.trySecure(turn, this.clock.nowMs());
       }
     } catch (error) {
       // The store answers nobody: those who queue behind would only wait for the same, one after the other.
@@ -511,7 +520,7 @@ export abstract class LockingStateManager
       this.releaseLock(turn, this.clock.nowMs());
       throw error;
     }
-    this.enter(turn);
+    this.enter(turn, this.clock.nowMs());
     // The lock was handed over in an earlier tick; since then the caller may have given up, or the module be closing.
     try {
       signal?.throwIfAborted();
@@ -539,8 +548,7 @@ export abstract class LockingStateManager
       : lockTimeout(turn, timeoutMs, 'held by another process');
   }
 
-  private enter(turn: ManagedTurn): void {
-    const nowMs = this.clock.nowMs();
+  private enter(turn: ManagedTurn, nowMs: number): void {
     turn.openedAtMs = nowMs;
     this.openTurns += 1;
     if (this.telemetry !== undefined) turn.context ??= this.telemetry.context();

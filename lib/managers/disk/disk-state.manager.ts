@@ -134,9 +134,9 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
     return undefined;
   }
 
-  protected trySecure(turn: ManagedTurn): boolean {
+  protected trySecure(turn: ManagedTurn, nowMs: number): boolean {
     try {
-      this.take(turn);
+      this.take(turn, nowMs);
       return true;
     } catch {
       return false;
@@ -225,10 +225,10 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
   }
 
   /** Lets `turn`, which has the lock, find the states of its ident. @throws {StateStoreUnavailableError} */
-  private take(turn: ManagedTurn): void {
+  private take(turn: ManagedTurn, nowMs?: number): void {
     const { ident } = turn;
     const key = keyOf(ident);
-    const entry = this.liveEntry(key);
+    const entry = this.liveEntry(key, nowMs);
     let hold = this.holds.get(key);
     if (hold === undefined) {
       const { isAwaited } = this.store.writer;

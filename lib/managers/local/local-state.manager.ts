@@ -80,10 +80,10 @@ export abstract class LocalStateManager<E extends DeadlineNode> extends LockingS
   }
 
   /** The entry of that key, unless its window is over: a worker that is late must not bring anything back. */
-  protected liveEntry(key: string): E | undefined {
+  protected liveEntry(key: string, nowMs?: number): E | undefined {
     const entry = this.entries.get(key);
     if (entry === undefined || !DeadlineQueue.isQueued(entry)) return entry;
-    if (this.clock.nowMs() < entry.deadlineMs) return entry;
+    if ((nowMs ?? this.clock.nowMs()) < entry.deadlineMs) return entry;
     this.expire(entry);
     return undefined;
   }

@@ -100,8 +100,12 @@ export class MemoryStateManager extends LocalStateManager<MemoryEntry> {
     this.drop(entry, 'expired');
   }
 
-  protected trySecure(turn: ManagedTurn): boolean {
-    const entry = this.liveEntry(turn.ident);
+  protected override knownIdent(ident: string): string {
+    return this.entries.get(ident)?.ident ?? ident;
+  }
+
+  protected trySecure(turn: ManagedTurn, nowMs: number): boolean {
+    const entry = this.liveEntry(turn.ident, nowMs);
     if (entry !== undefined) this.idle.remove(entry);
     // Who has the lock is the only one who adds or removes it: it is looked up once in a turn.
     turn.held = entry;
