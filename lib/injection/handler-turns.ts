@@ -16,11 +16,37 @@ const NONE: readonly never[] = [];
  * or rolled back, together. Whoever has them ends them.
  */
 export class HandlerTurns {
+  private holding: 'unclaimed' | 'claimed' | 'handed-back' = 'claimed';
+
   constructor(
     private readonly leader: ManagedTurn | undefined,
     private readonly companions: readonly ManagedTurn[] = NONE,
   ) {
     if (companions.length > 0) leader?.lead(companions);
+  }
+
+  /** Whether they are open, and wait for who claims them. */
+  get isUnclaimed(): boolean {
+    return this.holding === 'unclaimed';
+  }
+
+  /** From now on they are {@link isUnclaimed}: somebody else is to end them. */
+  offer(): void {
+    this.holding = 'unclaimed';
+  }
+
+  /** Who claims them ends them. False when they are not to be had. */
+  claim(): boolean {
+    const isUnclaimed = this.holding === 'unclaimed';
+    if (isUnclaimed) this.holding = 'claimed';
+    return isUnclaimed;
+  }
+
+  /** Rolls them back, unless somebody has claimed them. */
+  handBack(): void {
+    if (this.holding !== 'unclaimed') return;
+    this.holding = 'handed-back';
+    this.rollback();
   }
 
   /** The turn of `ident`, which must be one of those the handler changes. */

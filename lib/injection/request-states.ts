@@ -1,15 +1,18 @@
 import { Inject, Injectable, type ExecutionContext, type OnModuleInit, type Type } from '@nestjs/common';
 import { HttpAdapterHost, ModuleRef } from '@nestjs/core';
 import type { Immutable } from 'immer';
+import { createPrivateSlot } from '../internal/private-slot.js';
 import type { LockingStateManager } from '../managers/locking-state.manager.js';
 import { StateManager } from '../managers/state.manager.js';
 import { STATE_OPTIONS } from '../state.constants.js';
 import type { ResolvedStateOptions, StateTokenResolverOption } from '../state.options.js';
 import { isResolverClass } from '../state.options.parsers.js';
 import { StateToken } from '../state.token.js';
+import { checkedIdent } from './checked-ident.js';
 import { ClientTokens } from './client-tokens.js';
 import { Disconnects } from './disconnects.js';
 import { HandlerPlan } from './handler-plan.js';
+import type { HandlerTurns } from './handler-turns.js';
 import { RequestTurn, type RequestTurnHost } from './request-turn.js';
 import { StateSession } from './state-session.js';
 import { StateTokenResolver } from './state-token.resolver.js';
@@ -17,6 +20,9 @@ import { toTransportError } from './transport-errors.js';
 import { UnclaimedTurns } from './unclaimed-turns.js';
 
 type Resolver = Pick<StateTokenResolver, 'resolve'>;
+
+/** Our own resolver checks what it finds, which is not to be done twice for each request. */
+const CHECKED_RESOLVE: unknown = StateTokenResolver.prototype.resolve;
 
 /**
  * Shows guards and interceptors of the application the state that a request is about to use.
@@ -26,13 +32,9 @@ type Resolver = Pick<StateTokenResolver, 'resolve'>;
 @Injectable()
 export class RequestStates implements RequestTurnHost, OnModuleInit {
   readonly disconnects = new Disconnects();
-  /**
-   * Where a request keeps its turn. A symbol of its own for each application: one may hand its request on to another.
-   * In a WeakMap a turn, which knows its request, would keep it until a full garbage collection.
-   */
-  private readonly turnKey = Symbol('nestjs-state:request-turn');
+  /** Where a request keeps its turn. One for each application: one may hand its request on to another. */
+  private readonly turns = createPrivateSlot<RequestTurn>();
   private readonly plans = new WeakMap<object, HandlerPlan>();
-  private readonly turnsOfFrozen = new WeakMap<object, RequestTurn>();
   private readonly unclaimed = new UnclaimedTurns();
   private tokens: ClientTokens | undefined;
   private resolver: Resolver | undefined;
@@ -77,8 +79,8 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
   }
 
   /** @internal */
-  handBackSoon(turn: RequestTurn): void {
-    this.unclaimed.add(turn);
+  handBackSoon(turns: HandlerTurns): void {
+    this.unclaimed.add(turns);
   }
 
   /** @internal The turn of the request, or `undefined` when its handler has no state injected. */
@@ -89,9 +91,12 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
 
   /** @internal */
   resolve(context: ExecutionContext): string | Promise<string> {
-    if (this.resolver !== undefined) return this.resolver.resolve(context);
+    const { resolver } = this;
     // A gateway with a port of its own can be asked before the module is initialised.
-    return this.configuredResolver().then((resolver) => resolver.resolve(context));
+    if (resolver === undefined)
+      return checkedIdent(this.configuredResolver().then((configured) => configured.resolve(context)));
+    const found = resolver.resolve(context);
+    return resolver.resolve === CHECKED_RESOLVE ? found : checkedIdent(found);
   }
 
   /** @internal */
@@ -117,16 +122,11 @@ export class RequestStates implements RequestTurnHost, OnModuleInit {
   private turnOf(context: ExecutionContext, plan: HandlerPlan): RequestTurn {
     // On HTTP the argument arrays of guard and interceptor differ and the request is the same; elsewhere the array is
     // the same, and the client is shared by its concurrent messages.
-    const holder = (context.getType() === 'http' ? context.getArgByIndex(0) : context.getArgs()) as Record<
-      symbol,
-      RequestTurn | undefined
-    >;
-    const known = holder[this.turnKey] ?? this.turnsOfFrozen.get(holder);
+    const holder = (context.getType() === 'http' ? context.getArgByIndex(0) : context.getArgs()) as object;
+    const known = this.turns.get(holder);
     if (known?.plan === plan) return known;
     const turn = new RequestTurn(this, context, plan);
-    // Not enumerable: it knows the ident, and must not be in what is copied or logged of a request.
-    const isKept = Reflect.defineProperty(holder, this.turnKey, { value: turn, configurable: true });
-    if (!isKept) this.turnsOfFrozen.set(holder, turn);
+    this.turns.put(holder, turn);
     return turn;
   }
 

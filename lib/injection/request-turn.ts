@@ -1,14 +1,14 @@
 import type { ExecutionContext } from '@nestjs/common';
-import { assertIdent } from '../internal/ident.js';
 import type { LockingStateManager } from '../managers/locking-state.manager.js';
 import type { ManagedTurn } from '../managers/managed-turn.js';
 import { inLockOrder } from '../managers/several-turns.js';
 import { currentFrame, runInFrame, type TurnFrame } from '../managers/turn-scope.js';
 import { requireDefinition, StateToken } from '../state.token.js';
+import { checkedIdent } from './checked-ident.js';
 import type { Disconnects } from './disconnects.js';
-import type { HandlerPlan } from './handler-plan.js';
+import type { HandlerPlan, PlannedParameter } from './handler-plan.js';
 import { HandlerTurns } from './handler-turns.js';
-import type { IdentOfContext, InjectedParameter } from './injected-state.js';
+import type { IdentOfContext } from './injected-state.js';
 import type { StateSession } from './state-session.js';
 import { ClientLeftError } from './transport-errors.js';
 
@@ -16,14 +16,14 @@ import { ClientLeftError } from './transport-errors.js';
 export interface RequestTurnHost {
   readonly manager: LockingStateManager;
   readonly disconnects: Disconnects;
-  /** The ident of the client. */
+  /** The ident of the client, checked as {@link checkedIdent} does it. */
   resolve(context: ExecutionContext): string | Promise<string>;
   /** The session of a client that is `ident` so far; `onRenamed` is told what it is since. */
   sessionOf(context: ExecutionContext, ident: string, onRenamed: (ident: string) => void): StateSession;
   /** What the client is told of `error`. */
   explain(error: unknown, context: ExecutionContext): Promise<unknown>;
-  /** Calls {@link RequestTurn.handBack} at the end of this event-loop turn. */
-  handBackSoon(turn: RequestTurn): void;
+  /** Calls {@link HandlerTurns.handBack} at the end of this event-loop turn. */
+  handBackSoon(turns: HandlerTurns): void;
 }
 
 /**
@@ -57,7 +57,7 @@ export class RequestTurn {
 
   /** For the guard: opens the turns, to be claimed soon. Does nothing when they are open. */
   open(): void | Promise<void> {
-    if (this.held !== undefined) return undefined;
+    if (this.held?.isUnclaimed === true) return undefined;
     const turns = this.tryAcquire();
     if (turns !== undefined) return this.hold(turns);
     return this.acquire(new AbortController()).then((opened) => this.hold(opened));
@@ -69,9 +69,8 @@ export class RequestTurn {
    */
   claim(): HandlerTurns | undefined {
     const { held } = this;
-    if (held === undefined) return this.tryAcquire();
     this.held = undefined;
-    return held;
+    return held?.claim() === true ? held : this.tryAcquire();
   }
 
   /** Waits for turns, until `waiting` is aborted. The caller ends them. */
@@ -122,14 +121,14 @@ export class RequestTurn {
     const idents = (this.otherIdents ??= new Map());
     let ident = idents.get(identOf);
     if (ident === undefined) {
-      ident = usable(identOf(this.context));
+      ident = checkedIdent(identOf(this.context));
       idents.set(identOf, ident);
     }
     return ident;
   }
 
   private resolve(): string | Promise<string> {
-    const ident = usable(this.host.resolve(this.context));
+    const ident = this.host.resolve(this.context);
     if (typeof ident !== 'string')
       ident.then(
         (known) => (this.ownIdent = known),
@@ -143,16 +142,11 @@ export class RequestTurn {
     return turns.frame(this, injected, typeof ownIdent === 'string' ? ownIdent : undefined);
   }
 
-  /** Whoever has not claimed the turns by now may never come. */
-  handBack(): void {
-    this.held?.rollback();
-    this.held = undefined;
-  }
-
   private hold(turns: HandlerTurns): void {
     this.held = turns;
+    turns.offer();
     // A guard later in the chain may refuse, or take its time: nobody then tells us, so the turns end by themselves.
-    this.host.handBackSoon(this);
+    this.host.handBackSoon(turns);
   }
 
   /** All turns, or `undefined` when an ident is not known yet, or a lock is not free. */
@@ -185,36 +179,18 @@ export class RequestTurn {
     return (await runInFrame(undefined, open, undefined, undefined)) as ManagedTurn;
   }
 
-  private valueOf(parameter: InjectedParameter, ident: string, turns: HandlerTurns): unknown {
+  private valueOf(parameter: PlannedParameter, ident: string, turns: HandlerTurns): unknown {
     if (parameter.injects === 'session')
       return (this.session ??= this.host.sessionOf(this.context, ident, (renamed) => {
         this.ownIdent = renamed;
       }));
     if (parameter.type === undefined) return ident;
     if (parameter.readonly) return this.host.manager.getState(new StateToken(ident, parameter.type));
-    return turns.of(ident).draft(requireDefinition(parameter.type));
+    return turns.of(ident).draft(parameter.definition ?? requireDefinition(parameter.type));
   }
 }
 
 /** The first of `turns` leads the others. */
 function leading([leader, ...companions]: readonly ManagedTurn[]): HandlerTurns {
   return new HandlerTurns(leader, companions);
-}
-
-function usable(found: string | Promise<string>): string | Promise<string> {
-  if (!isThenable(found)) return checked(found);
-  // A query that is no Promise has a `then` all the same.
-  const ident = Promise.resolve(found).then(checked);
-  // When the ident of another parameter fails first, nobody waits for this one: its failure must not end the process.
-  ident.catch(() => undefined);
-  return ident;
-}
-
-function checked(ident: unknown): string {
-  assertIdent(ident);
-  return ident;
-}
-
-function isThenable(value: string | Promise<string>): value is Promise<string> {
-  return typeof value !== 'string' && typeof (value as { then?: unknown } | undefined)?.then === 'function';
 }

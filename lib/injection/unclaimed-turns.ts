@@ -1,26 +1,51 @@
-import type { RequestTurn } from './request-turn.js';
+import type { HandlerTurns } from './handler-turns.js';
 
-/** Hands turns back at the end of an event-loop turn: with one immediate for all of its requests. */
+const NOW = Promise.resolve();
+
+/**
+ * Hands turns back at the end of an event-loop turn. It knows the turns alone: a request, which has its answer by then,
+ * is garbage already.
+ *
+ * Cost: an immediate, which makes Node look for I/O once more, is started only for turns that are unclaimed when every
+ * promise that can go on has gone on. Most are claimed by then.
+ */
 export class UnclaimedTurns {
-  private turns: RequestTurn[] = [];
+  private offers: HandlerTurns[] = [];
+  private isWatching = false;
 
-  add(turn: RequestTurn): void {
-    if (this.turns.length === 0) setImmediate(this.handBack);
-    this.turns.push(turn);
+  add(turns: HandlerTurns): void {
+    this.offers.push(turns);
+    if (this.isWatching) return;
+    this.isWatching = true;
+    // What is ticked in a microtask comes when there are no more of them.
+    void NOW.then(this.lookSoon);
   }
 
+  private readonly lookSoon = (): void => process.nextTick(this.look);
+
+  private readonly look = (): void => {
+    this.offers = this.offers.filter(isUnclaimed);
+    if (this.offers.length > 0) setImmediate(this.handBack);
+    else this.isWatching = false;
+  };
+
   private readonly handBack = (): void => {
-    const { turns } = this;
-    this.turns = [];
+    const { offers } = this;
+    this.offers = [];
+    this.isWatching = false;
     let done = 0;
     try {
-      for (const turn of turns) {
+      for (const turns of offers) {
         done += 1;
-        turn.handBack();
+        turns.handBack();
       }
     } finally {
       // What one of them throws, a logger say, must not keep the locks of the others.
-      for (const turn of turns.slice(done)) this.add(turn);
+      for (const turns of offers.slice(done)) this.add(turns);
     }
   };
+}
+
+function isUnclaimed(turns: HandlerTurns): boolean {
+  return turns.isUnclaimed;
 }
