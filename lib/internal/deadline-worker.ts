@@ -2,7 +2,7 @@ import type { Clock, ClockTimer } from './clock.js';
 import type { DeadlineNode, DeadlineQueue } from './deadline-queue.js';
 
 /** How long one slice of a sweep may keep the event loop, in milliseconds; the rest follows after waiting I/O. */
-const SLICE_MS = 8;
+const SLICE_MS = 4;
 /** How many items pass between two looks at the clock. */
 const ITEMS_PER_LOOK = 16;
 /** How long the worker rests after a sweep that threw, in milliseconds. */
