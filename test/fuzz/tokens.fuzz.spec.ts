@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { ExecutionContext } from '@nestjs/common';
 import type { HttpAdapterHost } from '@nestjs/core';
+import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js';
 import { describe, expect, it } from '@jest/globals';
 import { InvalidStateTokenError, StateTokenResolver, type StateTokenOptions } from 'nestjs-state';
 import { TokenSignature } from '../../lib/injection/token-signature.js';
@@ -40,11 +41,10 @@ class Resolver {
 
   /** The ident, or why there is none. @throws whatever is no answer to a bad token, or comes too late. */
   resolve(type: 'http' | 'ws', said: Said): string | InvalidStateTokenError {
-    const context = {
-      getType: () => type,
-      switchToHttp: () => ({ getRequest: () => ({ ...said, protocol: 'https' }), getResponse: () => ({}) }),
-      switchToWs: () => ({ getClient: () => ({ handshake: said }) }),
-    } as unknown as ExecutionContext;
+    const context = new ExecutionContextHost(
+      type === 'http' ? [{ ...said, protocol: 'https' }, {}] : [{ handshake: said }],
+    );
+    context.setType(type);
     const startMs = performance.now();
     const outcome = this.attempt(context);
     const tookMs = performance.now() - startMs;
