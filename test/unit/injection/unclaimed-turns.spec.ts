@@ -11,6 +11,12 @@ function offered(onRollback: () => void = () => undefined) {
   return { turns, rollback };
 }
 
+/** The immediates of this event-loop turn are over, also those that were started by ticks of it. */
+async function turnEnds(): Promise<void> {
+  await nextImmediate();
+  await nextImmediate();
+}
+
 describe('UnclaimedTurns', () => {
   it('leaves turns to whoever claims them after however many promises', async () => {
     const unclaimed = new UnclaimedTurns();
@@ -18,8 +24,7 @@ describe('UnclaimedTurns', () => {
     unclaimed.add(turns);
     for (let hop = 0; hop < 1_000; hop += 1) await undefined;
     expect(turns.claim()).toBe(true);
-    await nextImmediate();
-    await nextImmediate();
+    await turnEnds();
     expect(rollback).not.toHaveBeenCalled();
   });
 
@@ -42,11 +47,11 @@ describe('UnclaimedTurns', () => {
       const claimed = [offered(), offered()];
       for (const { turns } of claimed) unclaimed.add(turns);
       for (const { turns } of claimed) turns.claim();
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await turnEnds();
       expect(start).not.toHaveBeenCalled();
       const left = [offered(), offered(), offered()];
       for (const { turns } of left) unclaimed.add(turns);
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await turnEnds();
       expect(start).toHaveBeenCalledTimes(1);
       for (const { rollback } of left) expect(rollback).toHaveBeenCalledTimes(1);
     } finally {
@@ -64,13 +69,17 @@ describe('UnclaimedTurns', () => {
       (offer) => setImmediate(offer),
       (offer) => setTimeout(offer, 1),
     ];
-    const all = moments.map((at) => {
-      const one = offered();
-      at(() => unclaimed.add(one.turns));
-      return one;
-    });
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    for (const { rollback } of all) expect(rollback).toHaveBeenCalledTimes(1);
+    for (const at of moments) {
+      const { turns, rollback } = offered();
+      await new Promise<void>((resolve) => {
+        at(() => {
+          unclaimed.add(turns);
+          resolve();
+        });
+      });
+      await turnEnds();
+      expect(rollback).toHaveBeenCalledTimes(1);
+    }
   });
 
   it('hands all others back when one of them throws', async () => {
@@ -83,7 +92,7 @@ describe('UnclaimedTurns', () => {
     // Run by hand: what an immediate throws ends the process.
     const { handBack } = unclaimed as unknown as { handBack: () => void };
     expect(handBack).toThrow('the logger is gone');
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await turnEnds();
     for (const { rollback } of others) expect(rollback).toHaveBeenCalledTimes(1);
     expect(failing.rollback).toHaveBeenCalledTimes(1);
   });
