@@ -16,7 +16,7 @@ const NONE: readonly never[] = [];
  * or rolled back, together. Whoever has them ends them.
  */
 export class HandlerTurns {
-  private holding: 'unclaimed' | 'claimed' | 'handed-back' = 'claimed';
+  private isOffered = false;
 
   constructor(
     private readonly leader: ManagedTurn | undefined,
@@ -27,26 +27,24 @@ export class HandlerTurns {
 
   /** Whether they are open, and wait for who claims them. */
   get isUnclaimed(): boolean {
-    return this.holding === 'unclaimed';
+    return this.isOffered;
   }
 
   /** From now on they are {@link isUnclaimed}: somebody else is to end them. */
   offer(): void {
-    this.holding = 'unclaimed';
+    this.isOffered = true;
   }
 
   /** Who claims them ends them. False when they are not to be had. */
   claim(): boolean {
-    const isUnclaimed = this.holding === 'unclaimed';
-    if (isUnclaimed) this.holding = 'claimed';
-    return isUnclaimed;
+    const { isOffered } = this;
+    this.isOffered = false;
+    return isOffered;
   }
 
   /** Rolls them back, unless somebody has claimed them. */
   handBack(): void {
-    if (this.holding !== 'unclaimed') return;
-    this.holding = 'handed-back';
-    this.rollback();
+    if (this.claim()) this.rollback();
   }
 
   /** The turn of `ident`, which must be one of those the handler changes. */

@@ -307,7 +307,7 @@ export abstract class LockingStateManager
   protected abstract closeStore(): Promise<void>;
   /**
    * Makes the lock that `turn` has in this process one of the whole store, where that takes no waiting, else does
-   * nothing and returns false.
+   * nothing and returns false. `nowMs` is the time by the manager's clock.
    */
   protected abstract trySecure(turn: ManagedTurn, nowMs: number): boolean;
   /**
