@@ -11,17 +11,23 @@ export interface ClockTimer {
 /**
  * The only way the library reads time or waits for it.
  *
- * Guarantee: monotonic (setting the wall clock moves nothing), never keeps Node alive, never retains the async
- * context of whoever starts a timer, and takes any delay, also beyond the 2^31-1 ms limit of one `setTimeout`.
+ * Guarantee: monotonic (setting the wall clock moves nothing), keeps Node alive only for who waits, never retains the
+ * async context of whoever starts a timer, and takes any delay, also beyond the 2^31-1 ms limit of one `setTimeout`.
  */
 export interface Clock {
   /** Milliseconds since an arbitrary fixed point, never going back. */
   nowMs(): number;
-  /** Calls `fire` once, not before `delayMs` have passed. */
-  startTimer(fire: () => void, delayMs: number): ClockTimer;
+  /**
+   * Calls `fire` once, not before `delayMs` have passed. Node ends without it, unless it is `awaited`: a process that has
+   * nothing else to do would end under a caller who waits for its answer.
+   */
+  startTimer(fire: () => void, delayMs: number, use?: TimerUse): ClockTimer;
   /** Calls `fire` once, after the I/O that is waiting now. */
   startImmediate(fire: () => void): ClockTimer;
 }
+
+/** What a timer is for: housekeeping that goes with its process, or an answer that somebody waits for. */
+export type TimerUse = 'housekeeping' | 'awaited';
 
 const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
@@ -32,6 +38,7 @@ class SystemTimer implements ClockTimer {
   constructor(
     private readonly fire: () => void,
     delayMs: number,
+    private readonly use: TimerUse,
   ) {
     this.dueMs = performance.now() + delayMs;
     this.sleep(delayMs);
@@ -44,7 +51,7 @@ class SystemTimer implements ClockTimer {
   private sleep(remainingMs: number): void {
     const stepMs = Math.min(Math.max(Math.ceil(remainingMs), 0), LONGEST_TIMEOUT_MS);
     this.handle = setTimeout(this.wake, stepMs);
-    this.handle.unref();
+    if (this.use === 'housekeeping') this.handle.unref();
   }
 
   private readonly wake = (): void => {
@@ -55,7 +62,7 @@ class SystemTimer implements ClockTimer {
   };
 }
 
-/** The clock of the machine: `performance.now()` and unref'd timers. */
+/** The clock of the machine: `performance.now()` and its timers. */
 export class SystemClock implements Clock {
   // Timers inherit the async context they are started in. Started from a request they would pin its stores (user,
   // trace, transaction) for hours, so each one starts in the context this clock was created in instead.
@@ -65,8 +72,8 @@ export class SystemClock implements Clock {
     return performance.now();
   }
 
-  startTimer(fire: () => void, delayMs: number): ClockTimer {
-    return this.context.runInAsyncScope(() => new SystemTimer(fire, delayMs));
+  startTimer(fire: () => void, delayMs: number, use: TimerUse = 'housekeeping'): ClockTimer {
+    return this.context.runInAsyncScope(() => new SystemTimer(fire, delayMs, use));
   }
 
   startImmediate(fire: () => void): ClockTimer {

@@ -116,7 +116,7 @@ export class KeyedMutex {
       lock.waiting += 1;
       this.waitingCount += 1;
       signal?.addEventListener('abort', abort, { once: true });
-      timer = this.clock.startTimer(() => leave('timed-out'), timeoutMs);
+      timer = this.clock.startTimer(() => leave('timed-out'), timeoutMs, 'awaited');
     });
   }
 

@@ -621,7 +621,7 @@ export abstract class LockingStateManager
 
   private drained(): Promise<void> {
     return new Promise((resolve) => {
-      const timer = this.clock.startTimer(resolve, this.options.drainTimeoutMs);
+      const timer = this.clock.startTimer(resolve, this.options.drainTimeoutMs, 'awaited');
       this.onIdle = () => {
         timer.cancel();
         resolve();

@@ -104,7 +104,7 @@ export class StateHooks {
   async settle(timeoutMs: number): Promise<void> {
     if (this.isIdle) return;
     this.idle ??= new Deferred();
-    const timer = this.clock.startTimer(this.idle.resolve, timeoutMs);
+    const timer = this.clock.startTimer(this.idle.resolve, timeoutMs, 'awaited');
     await this.idle.promise;
     this.idle = undefined;
     timer.cancel();

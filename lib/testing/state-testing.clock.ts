@@ -1,4 +1,4 @@
-import { SystemClock, type Clock, type ClockTimer } from '../internal/clock.js';
+import { SystemClock, type Clock, type ClockTimer, type TimerUse } from '../internal/clock.js';
 import { parseDurationMs, type Duration } from '../internal/duration.js';
 
 /** A timer of the machine that can be made to fire earlier. */
@@ -8,6 +8,7 @@ class TestingTimer implements ClockTimer {
   constructor(
     readonly dueMs: number,
     readonly fire: () => void,
+    private readonly use: TimerUse | undefined,
     private readonly onOver: (timer: TestingTimer) => void,
   ) {}
 
@@ -18,10 +19,11 @@ class TestingTimer implements ClockTimer {
   /** (Re)starts it, now that so much is left. */
   run(system: Clock, leftMs: number): void {
     this.running?.cancel();
-    this.running = system.startTimer(() => {
+    const fire = (): void => {
       this.onOver(this);
       this.fire();
-    }, leftMs);
+    };
+    this.running = system.startTimer(fire, leftMs, this.use);
   }
 
   cancel(): void {
@@ -69,8 +71,8 @@ export class StateTestingClock implements Clock {
   }
 
   /** @internal */
-  startTimer(fire: () => void, delayMs: number): ClockTimer {
-    const timer = new TestingTimer(this.nowMs() + delayMs, fire, (over) => this.timers.delete(over));
+  startTimer(fire: () => void, delayMs: number, use?: TimerUse): ClockTimer {
+    const timer = new TestingTimer(this.nowMs() + delayMs, fire, use, (over) => this.timers.delete(over));
     this.timers.add(timer);
     timer.run(this.system, delayMs);
     return timer;

@@ -138,3 +138,14 @@ describe.each(HTTP_PLATFORMS)('Closing the application (%s)', (platform) => {
     expect(code).toBe(0);
   });
 });
+
+describe('A script without a server', () => {
+  it('does not end under a caller who waits for a lock, nor while it is being closed', async () => {
+    const { code, output } = await runToExit('app-script.fixture.ts', []);
+    const [outcomes, ...rest] = output.split('\n');
+    // Two callers wait for each other: one of them, or both, are told.
+    expect(['STATE_LOCK_TIMEOUT STATE_LOCK_TIMEOUT', 'STATE_LOCK_TIMEOUT stored']).toContain(outcomes);
+    expect(rest.join('\n')).toContain('closed without the open turn');
+    expect(code).toBe(0);
+  });
+});

@@ -98,10 +98,14 @@ describe('SystemClock', () => {
     await new Promise<void>((resolve) => void clock.startTimer(resolve, delayMs));
   });
 
-  it('does not keep Node alive', () => {
-    const timer = new SystemClock().startTimer(() => undefined, 60_000);
+  it.each([
+    ['does not keep Node alive', undefined, false],
+    ['does not keep Node alive for housekeeping', 'housekeeping', false],
+    ['keeps Node alive for who waits', 'awaited', true],
+  ] as const)('%s', (_, use, isKept) => {
+    const timer = new SystemClock().startTimer(() => undefined, 60_000, use);
 
-    expect((timer.handle as NodeJS.Timeout).hasRef()).toBe(false);
+    expect((timer.handle as NodeJS.Timeout).hasRef()).toBe(isKept);
     timer.cancel();
   });
 
