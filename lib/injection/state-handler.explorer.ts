@@ -39,11 +39,10 @@ export class StateHandlerExplorer {
 
 function problemsOfImports(modules: ModulesContainer): string[] {
   const copies = [...modules.values()].filter(({ providers }) => providers.has(StateHandlerExplorer)).length;
-  // Each copy would have states of its own, and which one a module gets would be chance.
   return copies < 2
     ? []
     : [
-        `StateModule is imported ${copies} times with different options. Import it once, in the root module: it is global.`,
+        `StateModule is imported ${copies} times, and each would have states of its own. Import it once, in the root module: it is global.`,
       ];
 }
 

@@ -7,6 +7,8 @@ import { definitionOf } from './state-definition.js';
 const MAX_DEPTH = 1_000;
 /** Deeper than this it takes a look whether a store can follow: each level costs a store some of the stack. */
 const DEEP = 200;
+/** How many steps of a path are shown. */
+const SHOWN_STEPS = 32;
 const IDENTIFIER = /^[\w$]+$/;
 
 /** What {@link seal} made of a value. */
@@ -58,7 +60,10 @@ class Sealer {
   constructor(private readonly options: SealOptions) {}
 
   private get pathText(): string {
-    return this.options.name + this.path.map(showStep).join('');
+    const steps = this.path.map(showStep);
+    // Around a circle it goes on for ever, and whoever reads it has seen where it leads by then.
+    const rest = steps.length - SHOWN_STEPS;
+    return this.options.name + steps.slice(0, SHOWN_STEPS).join('') + (rest > 0 ? `… (${rest} more steps)` : '');
   }
 
   /** What stands where the walk is now threw while it was read: a revoked draft, a hostile proxy. */

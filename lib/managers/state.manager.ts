@@ -99,7 +99,8 @@ export abstract class StateManager {
   abstract getState<T>(token: StateToken<T>): Promise<Immutable<T>>;
 
   /**
-   * Replaces the whole state in a turn of its own. `state` is copied; plain objects with the fields of the class will do.
+   * Replaces the whole state in a turn of its own. `state` is copied; a plain object with the fields of the class is as
+   * good as an instance, where the compiler lets it pass (the class has no methods and no private fields).
    *
    * @throws what {@link modifyState} throws.
    */
@@ -107,7 +108,7 @@ export abstract class StateManager {
 
   /**
    * Runs `mutate` in a turn, commits when it succeeds, and resolves with what it returned. A state in the result,
-   * alone or inside plain objects and arrays, is replaced by its committed snapshot.
+   * alone, inside plain objects and arrays, or in a field of an instance, is replaced by its committed snapshot.
    *
    * When `mutate` throws, nothing is stored and the call rejects with that very error. Called inside a turn of the
    * same ident it joins that turn: same draft, committed with the outer turn. If a joined call fails, the whole turn

@@ -16,35 +16,41 @@ export interface DetachedResult {
 
 /**
  * Takes the drafts out of what a turn returns, before they die: a dead draft in an HTTP response would throw where
- * nobody expects it. Looks into plain objects and arrays; they are copied where they hold a draft. `undefined` when there is none in it.
+ * nobody expects it. Looks into plain objects and arrays, which are copied where they hold a draft, and into the fields
+ * of instances, which get the snapshot in the place of the draft: a copy of them might not be one of their class.
+ * Instances in those are left alone: from a stream or a connection one would get everywhere. `undefined` when there is
+ * no draft in it.
  */
 export function detach(result: unknown, drafts: readonly StateDraft[]): DetachedResult | undefined {
-  if (!holdsDraft(result)) return undefined;
+  if (!holdsDraft(result, false)) return undefined;
   const holes: ((finished: readonly FinishedDraft[]) => void)[] = [];
   const copies = new Map<object, object>();
-  const copy = (value: unknown, place: (replacement: unknown) => void): void => {
+  const copy = (value: unknown, isInside: boolean, place: (replacement: unknown) => void): void => {
     if (isDraft(value)) {
       const root = drafts.find((draft) => draft.value === value);
       if (root === undefined) place(contentOf(value as object));
       else holes.push((finished) => place(snapshotOf(root, finished)));
-    } else if (isContainer(value)) {
-      let target = copies.get(value);
-      if (target === undefined) {
-        target = Array.isArray(value) ? [] : {};
-        copies.set(value, target);
-        for (const key of Object.keys(value)) {
-          copy((value as Record<string, unknown>)[key], (replacement) =>
-            define(target as object, key, replacement),
-          );
-        }
-      }
-      place(target);
-    } else {
-      place(value);
+      return;
     }
+    if (typeof value !== 'object' || value === null) return place(value);
+    const known = copies.get(value);
+    if (known !== undefined) return place(known);
+    if (isContainer(value)) {
+      const target = Array.isArray(value) ? [] : {};
+      copies.set(value, target);
+      for (const key of Object.keys(value))
+        copy(value[key], isInside, (replacement) => define(target, key, replacement));
+      return place(target);
+    }
+    if (!isInside && isInstance(value)) {
+      copies.set(value, value);
+      for (const key of draftFields(value))
+        copy(value[key], true, (replacement) => (value[key] = replacement));
+    }
+    return place(value);
   };
   let detached: unknown;
-  copy(result, (replacement) => (detached = replacement));
+  copy(result, false, (replacement) => (detached = replacement));
   return {
     resolve: (finished) => {
       for (const fill of holes) fill(finished);
@@ -53,25 +59,41 @@ export function detach(result: unknown, drafts: readonly StateDraft[]): Detached
   };
 }
 
-function holdsDraft(value: unknown, seen?: Set<object>): boolean {
+/** @param isInside Of an instance, whose own instances are not looked into. */
+function holdsDraft(value: unknown, isInside: boolean, seen?: Set<object>): boolean {
   if (typeof value !== 'object' || value === null) return false;
   if (isDraft(value)) return true;
-  if (!isContainer(value) || seen?.has(value) === true) return false;
+  if (!isContainer(value)) return !isInside && isInstance(value) && draftFields(value).length > 0;
+  if (seen?.has(value) === true) return false;
   let visited = seen;
   for (const key of Object.keys(value)) {
-    const item = (value as Record<string, unknown>)[key];
+    const item = value[key];
     // Most results are flat: what they have been through is kept only for those that are not.
     if (typeof item !== 'object' || item === null) continue;
     visited ??= new Set();
     visited.add(value);
-    if (holdsDraft(item, visited)) return true;
+    if (holdsDraft(item, isInside, visited)) return true;
   }
   return false;
 }
 
-function isContainer(value: unknown): value is object {
+type Fields = Record<string, unknown>;
+
+/** The fields of an instance that hold a draft and can be given something else. Calls no accessor. */
+function draftFields(instance: Fields): string[] {
+  return Object.keys(instance).filter((key) => {
+    const field = Object.getOwnPropertyDescriptor(instance, key);
+    return field?.writable === true && holdsDraft(field.value, true);
+  });
+}
+
+/** Whether it is of somebody's own class. Bytes have as many fields as there are of them. */
+function isInstance(value: object): value is Fields {
+  return !ArrayBuffer.isView(value);
+}
+
+function isContainer(value: object): value is Fields {
   if (Array.isArray(value)) return true;
-  if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
 }

@@ -76,6 +76,69 @@ export function resultsSuite(harness: ConformanceHarness): void {
       expect(result.cart).toStrictEqual(await manager.getState(token));
     });
 
+    it('S17: an instance of a class of your own is returned itself, with snapshots in its fields', async () => {
+      const { manager, token } = await openCart();
+      class CartView {
+        readonly #label = 'a view';
+        readonly date = new Date(5);
+        readonly nested: { first: unknown; rest: readonly unknown[] };
+        plain = { untouched: [1] };
+
+        constructor(
+          readonly cart: unknown,
+          items: readonly unknown[],
+        ) {
+          this.nested = { first: items[0], rest: items };
+        }
+
+        get label(): string {
+          return this.#label;
+        }
+      }
+      const views: CartView[] = [];
+      const result = await manager.modifyState(token, (cart) => {
+        cart.total = 12;
+        for (let number = 0; number < 2; number += 1) views.push(new CartView(cart, cart.items));
+        return { view: views[0], list: [views[1], views[0]] };
+      });
+      const stored = await manager.getState(token);
+
+      expect(result.view).toBe(views[0]);
+      expect(result.list).toStrictEqual([views[1], views[0]]);
+      for (const view of views) {
+        expect(view.label).toBe('a view');
+        expect(view.cart).toStrictEqual(stored);
+        expect(view.nested).toStrictEqual({ first: stored.items[0], rest: stored.items });
+        expect(view.plain).toStrictEqual({ untouched: [1] });
+        expect(JSON.parse(JSON.stringify(view))).toMatchObject({ cart: { total: 12 } });
+      }
+      const alone = await manager.modifyState(token, (cart) => new CartView(cart.items, cart.items));
+      expect(alone.cart).toStrictEqual(stored.items);
+    });
+
+    it('S17: what an instance does not let be changed is left alone, and nothing of its own is called', async () => {
+      const { manager, token } = await openCart();
+      const called: string[] = [];
+      class Careful {
+        other: unknown = undefined;
+      }
+      const careful = new Careful();
+      Object.defineProperty(careful, 'trap', {
+        enumerable: true,
+        get: () => called.push('get'),
+        set: () => void called.push('set'),
+      });
+      const result = await manager.modifyState(token, (cart) => {
+        const inner = new Careful();
+        careful.other = [inner, Buffer.alloc(3)];
+        inner.other = careful;
+        return [careful, Object.freeze(Object.assign(new Careful(), { other: 1 })), cart.total];
+      });
+
+      expect(result[0]).toBe(careful);
+      expect(called).toStrictEqual([]);
+    });
+
     it('S17: a result without a state in it is the very object that was returned', async () => {
       const { manager, token } = await openCart();
       const result = { own: [1], map: new Map([['a', 1]]) };

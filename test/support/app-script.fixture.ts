@@ -16,13 +16,16 @@ class ScriptModule {}
 const app = await NestFactory.createApplicationContext(ScriptModule, { logger: ['error'] });
 const states = app.get(StateManager);
 
+function increment(state: ScriptState): void {
+  state.count += 1;
+}
+
 /** Locks `outer`, and `inner` within it. */
 function nested(outer: string, inner: string): Promise<string> {
-  const nothing = (): void => undefined;
   return states
     .modifyState(new StateToken(outer, ScriptState), async () => {
       await Promise.resolve();
-      await states.modifyState(new StateToken(inner, ScriptState), nothing);
+      await states.modifyState(new StateToken(inner, ScriptState), increment);
     })
     .then(
       () => 'stored',

@@ -19,6 +19,8 @@ export interface RedisClientsEvents {
   onLost(): void;
 }
 
+/** Where ioredis looks when nothing else is said. */
+const DEFAULT_URL = 'redis://127.0.0.1:6379';
 const LONGEST_RECONNECT_MS = 1_000;
 /** As many times the bound of one call is what the start may take. */
 const START_CALLS = 5;
@@ -128,7 +130,7 @@ export class RedisClients {
       // After a failover the old primary is a replica: ask again where the primary is.
       reconnectOnError: (error: Error) => (error.message.startsWith('READONLY') ? 2 : false),
     };
-    return new Client(url as string, options);
+    return new Client(url ?? DEFAULT_URL, options);
   }
 
   private adopt(client: object): RedisClient {
@@ -199,9 +201,9 @@ export class RedisClients {
   private startFailure(cause: unknown): StateStoreUnavailableError {
     const { options } = this;
     const where =
-      options.url === undefined
-        ? 'through `redis.client`'
-        : `at ${new URL(options.url).host} (\`redis.url\`)`;
+      options.client === undefined
+        ? `at ${new URL(options.url ?? DEFAULT_URL).host} (\`redis.url\`${options.url === undefined ? ' is not set' : ''})`
+        : 'through `redis.client`';
     const { message } = (cause ?? {}) as { message?: unknown };
     const why = typeof message === 'string' ? `: ${message}` : '';
     return new StateStoreUnavailableError(

@@ -31,6 +31,16 @@ const begin = (definition = plain) => {
   return { base, draft, value: draft.value as PlainState & BinaryState };
 };
 
+/** What `run` throws. */
+function failureOf(run: () => unknown): unknown {
+  try {
+    run();
+  } catch (error) {
+    return error;
+  }
+  throw new Error('It has not thrown.');
+}
+
 describe.each([
   ['finish', (draft: StateDraft) => draft.finish()],
   ['read', (draft: StateDraft) => draft.read()],
@@ -121,7 +131,13 @@ describe.each([
     const { draft, value } = begin();
     value.nested.list.push(value);
 
-    expect(() => end(draft)).toThrow(StateSerializationError);
+    const refused = failureOf(() => end(draft)) as StateSerializationError;
+    expect(refused).toBeInstanceOf(StateSerializationError);
+    // Read by people: it shows the circle, and does not go around it until the stack ends.
+    expect(refused.message).toMatch(
+      /^[^ ]*\.nested\.list\[\d\]\.nested\.list\[\d\].*… \(\d+ more steps\) is circular/,
+    );
+    expect(refused.path.length).toBeLessThan(400);
     draft.discard();
   });
 });
