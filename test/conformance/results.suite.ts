@@ -126,7 +126,9 @@ export function resultsSuite(harness: ConformanceHarness): void {
       Object.defineProperty(careful, 'trap', {
         enumerable: true,
         get: () => called.push('get'),
-        set: () => void called.push('set'),
+        set: () => {
+          called.push('set');
+        },
       });
       const result = await manager.modifyState(token, (cart) => {
         const inner = new Careful();
