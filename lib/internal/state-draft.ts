@@ -8,6 +8,24 @@ import { at, has, statePatches, type StatePatch } from './state-patches.js';
 enableMapSet();
 // Freezing is done by `seal`, in the same visit that checks the values.
 const immer = new Immer({ autoFreeze: false });
+const nestedImmer = new Immer();
+const OUTSIDE = Object.freeze({});
+
+/**
+ * A draft of `base`. Where parts of it can have drafts of their own, one that Immer takes for the draft of an inner call:
+ * those it does not freeze either. Told not to freeze, it leaves drafts in what has several of them in several places.
+ */
+function createDraft(base: object): object {
+  if (isFlat(base)) return immer.createDraft(base) as object;
+  let draft: object = OUTSIDE;
+  nestedImmer.produce(OUTSIDE, () => {
+    draft = nestedImmer.createDraft(base);
+  });
+  return draft;
+}
+
+/** How often at most a draft is tried to be ended. */
+const MAX_FINISHES = 100_000;
 
 /** An immutable state as it is stored. */
 export interface Snapshot {
@@ -34,7 +52,7 @@ export function readable({ value, binary }: Snapshot, name: string): object {
  * @throws when a path of them does not exist.
  */
 export function patched({ name }: StateDefinition, base: Snapshot, patches: readonly StatePatch[]): Snapshot {
-  const draft = immer.createDraft(base.value) as object;
+  const draft = createDraft(base.value);
   for (const { op, path, value } of patches) {
     let container = draft;
     for (const step of path.slice(0, -1)) {
@@ -80,7 +98,7 @@ export class StateDraft {
     this.source = base.binary
       ? seal(base.value, { name: definition.name, copy: true, thaw: true }).value
       : base.value;
-    this.value = immer.createDraft(this.source) as object;
+    this.value = createDraft(this.source);
   }
 
   /**
@@ -104,7 +122,7 @@ export class StateDraft {
    * before the first one dies. Cost: about ten times that of {@link finish} when the state has changed.
    */
   read(): Snapshot {
-    return this.isUntouched() ? this.sealed(this.source) : this.sealed(this.value);
+    return this.sealed(this.isUntouched() ? this.source : this.value);
   }
 
   /**
@@ -122,12 +140,15 @@ export class StateDraft {
   discard(): void {
     if (!this.alive) return;
     this.alive = false;
-    try {
-      immer.finishDraft(this.value);
-    } catch {
-      // It holds a throwing getter, say. Immer ends a draft only when it can finish it: so without its content.
-      this.replace({});
-      immer.finishDraft(this.value);
+    for (let attempt = 0; attempt < MAX_FINISHES; attempt += 1) {
+      try {
+        immer.finishDraft(this.value);
+        return;
+      } catch {
+        // It holds a dead draft of another state, or a throwing getter. Immer ends a draft only when it can finish it: so
+        // without its content, and once more for each part that it stumbles over, of which it forgets one each time.
+        if (attempt === 0) this.replace({});
+      }
     }
   }
 
