@@ -21,6 +21,7 @@ import { resultsSuite } from './results.suite.js';
 import { severalSuite } from './several.suite.js';
 import { timeSuite } from './time.suite.js';
 import { transactionsSuite } from './transactions.suite.js';
+import { partsSuite } from './parts.suite.js';
 import { valuesSuite } from './values.suite.js';
 import { waitingSuite } from './waiting.suite.js';
 import { watchSuite } from './watch.suite.js';
@@ -39,6 +40,7 @@ const SUITES = [
   deleteSuite,
   renameSuite,
   valuesSuite,
+  partsSuite,
   deploysSuite,
   lifecycleSuite,
   timeSuite,
