@@ -89,7 +89,10 @@ export class InvalidStateOptionsError extends StateError {
     readonly problems: readonly string[],
     code: StateErrorCode = STATE_ERROR_CODES.invalidOptions,
   ) {
-    super(code, `nestjs-state cannot be used like this:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`);
+    super(
+      code,
+      `nestjs-state cannot be used like this:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`,
+    );
   }
 }
 

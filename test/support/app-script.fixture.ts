@@ -10,7 +10,9 @@ class ScriptState {
   count = 0;
 }
 
-@Module({ imports: [StateModule.forRoot({ mode: 'memory', acquireTimeout: '300ms', drainTimeout: '300ms' })] })
+@Module({
+  imports: [StateModule.forRoot({ mode: 'memory', acquireTimeout: '300ms', drainTimeout: '300ms' })],
+})
 class ScriptModule {}
 
 const app = await NestFactory.createApplicationContext(ScriptModule, { logger: ['error'] });
