@@ -97,12 +97,19 @@ export class ClientTokens {
     return verified;
   }
 
-  /** A new ident for who has made an HTTP request: set as a cookie. */
+  /** A new ident for who has made an HTTP request, set as a cookie; the same one for every handler of the request. */
   issue(context: ExecutionContext): string {
+    const known = requestOf(context)[ISSUED];
+    if (known !== undefined) return known;
     const ident = this.newIdent();
     this.setCookie(context, ident);
-    Reflect.defineProperty(requestOf(context), ISSUED, { value: ident, configurable: true });
+    this.noteIssued(context, ident);
     return ident;
+  }
+
+  /** From now on `ident` is the one that was made for the request. */
+  noteIssued(context: ExecutionContext, ident: string): void {
+    Reflect.defineProperty(requestOf(context), ISSUED, { value: ident, configurable: true });
   }
 
   /** How `ident` came with the request, or `undefined` where it is not the client's token that says so. */

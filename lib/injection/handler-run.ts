@@ -1,5 +1,6 @@
-import type { CallHandler } from '@nestjs/common';
+import { Logger, StreamableFile, type CallHandler } from '@nestjs/common';
 import type { Observable, Observer, Subscriber, Subscription, Unsubscribable } from 'rxjs';
+import { surviving } from '../managers/turn-result.js';
 import { runInFrame, type TurnFrame } from '../managers/turn-scope.js';
 import type { HandlerTurns } from './handler-turns.js';
 import type { RequestTurn } from './request-turn.js';
@@ -25,6 +26,7 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
   private hasFailed = false;
   private waiting: AbortController | undefined = undefined;
   private turns: HandlerTurns | undefined = undefined;
+  private frame: TurnFrame | undefined = undefined;
   private handler: Subscription | undefined = undefined;
   /** What the handler has said while its first value was being committed. */
   private backlog: (() => void)[] | undefined = undefined;
@@ -49,9 +51,9 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
   unsubscribe(): void {
     this.hasLeft = true;
     if (this.phase === 'waiting') this.waiting?.abort(new ClientLeftError());
-    else if (this.phase === 'ended') this.handler?.unsubscribe();
+    else if (this.phase === 'ended') this.stopHandler();
     // A handler that runs keeps its turns. If it takes so long that a lock is lost, nothing is left to wait for.
-    else if (this.phase === 'running') this.turns?.whenLost(() => this.handler?.unsubscribe());
+    else if (this.phase === 'running') this.turns?.whenLost(() => this.stopHandler());
   }
 
   next(value: unknown): void {
@@ -75,11 +77,12 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
       this.putOff(() => this.error(error));
       return;
     }
+    const failure = this.phase === 'running' ? surviving(error) : error;
     this.turns?.rollback();
-    this.phase = 'ended';
+    this.end();
     this.hasFailed = true;
-    this.handler?.unsubscribe();
-    void this.report(error);
+    this.stopHandler();
+    void this.report(failure);
   }
 
   private wait(): void {
@@ -98,10 +101,11 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
     // Nobody waits any more, and nothing has been done yet.
     if (this.hasLeft) return this.turns?.rollback();
     this.phase = 'running';
+    this.frame = frame;
     const handled = runInFrame(frame, handle, this.callHandler, undefined);
     this.handler = handled.subscribe(this);
     // It may have been over before there was a subscription to end.
-    if (this.hasFailed) this.handler.unsubscribe();
+    if (this.hasFailed) this.stopHandler();
     return undefined;
   }
 
@@ -125,7 +129,7 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
     try {
       await stored;
     } catch (error) {
-      this.phase = 'ended';
+      this.end();
       this.error(error);
       return;
     }
@@ -135,10 +139,26 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
   }
 
   private say(said: Said, result: unknown): void {
-    this.phase = 'ended';
+    this.end();
+    // Nobody will read it, and close what it reads from.
+    if (this.hasLeft && result instanceof StreamableFile) result.getStream().destroy();
     if (said === 'value') this.subscriber.next(result);
     else this.subscriber.complete();
-    if (this.hasLeft) this.handler?.unsubscribe();
+    if (this.hasLeft) this.stopHandler();
+  }
+
+  private end(): void {
+    this.phase = 'ended';
+    if (this.frame !== undefined) this.frame.isOver = true;
+  }
+
+  /** Nobody listens to it any more. What it throws at that has no caller: it must not end the process. */
+  private stopHandler(): void {
+    try {
+      this.handler?.unsubscribe();
+    } catch (error) {
+      new Logger('StateInterceptor').error('Ending what a handler has returned failed.', error);
+    }
   }
 
   private putOff(goOn: () => void): void {
@@ -146,7 +166,13 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
   }
 
   private async report(error: unknown): Promise<void> {
-    this.subscriber.error(await this.request.explain(error));
+    let told = error;
+    try {
+      told = await this.request.explain(error);
+    } catch {
+      // It cannot even be looked at: then it is for others to say something.
+    }
+    this.subscriber.error(told);
   }
 
   /** Whatever fails on the way ends the run. */

@@ -57,7 +57,7 @@ export class HandlerTurns {
     const { leader } = this;
     const isOwn = this.companions.length === 0 || leader?.ident === ownIdent;
     const own = isOwn ? leader : this.companion(ownIdent);
-    return { turn: leader, outer: enclosingFrame(), injected, request, own };
+    return { turn: leader, outer: enclosingFrame(), injected, request, own, isOver: false };
   }
 
   /** Commits all turns, or none. @throws what keeps a turn from being committed. */
@@ -73,10 +73,12 @@ export class HandlerTurns {
     this.leader?.abandon();
   }
 
-  /** Calls `onLost` if one of the turns loses its lock. */
-  whenLost(onLost: () => void): void {
-    this.leader?.signal.addEventListener('abort', onLost, { once: true });
-    for (const turn of this.companions) turn.signal.addEventListener('abort', onLost, { once: true });
+  /** Calls `onFree` when a lock of them is lost; at once where that has happened, or there is none. */
+  whenLost(onFree: () => void): void {
+    const { leader } = this;
+    const signals = leader === undefined ? [] : [leader, ...this.companions].map(({ signal }) => signal);
+    if (signals.length === 0 || signals.some(({ aborted }) => aborted)) onFree();
+    else for (const signal of signals) signal.addEventListener('abort', onFree, { once: true });
   }
 
   private companion(ident: string | undefined): ManagedTurn | undefined {

@@ -52,7 +52,8 @@ export class RequestTurn {
 
   /** Whether the running code is in the handler, or in an interceptor inside of another one of ours. */
   get isEntered(): boolean {
-    return currentFrame()?.request === this;
+    const frame = currentFrame();
+    return frame?.request === this && frame.isOver !== true;
   }
 
   /** For the guard: opens the turns, to be claimed soon. Does nothing when they are open. */
@@ -75,15 +76,22 @@ export class RequestTurn {
 
   /** Waits for turns, until `waiting` is aborted. The caller ends them. */
   async acquire(waiting: AbortController): Promise<HandlerTurns> {
-    const idents = this.plan.locked.map((identOf) => this.identOf(identOf));
-    const turns: ManagedTurn[] = [];
+    const { locked } = this.plan;
+    const find = (): Promise<string[]> => Promise.all(locked.map((identOf) => this.identOf(identOf)));
+    let turns: ManagedTurn[] = [];
     const stopWatching = this.host.disconnects.watch(this.context, () =>
       waiting.abort(new ClientLeftError()),
     );
     try {
-      for (const ident of inLockOrder(await Promise.all(idents)))
-        turns.push(await this.openTurn(ident, waiting.signal));
-      return leading(turns);
+      for (let idents = await find(); ;) {
+        for (const ident of inLockOrder(idents)) turns.push(await this.openTurn(ident, waiting.signal));
+        // A run of the handler that nobody listens to any more may have given the client a new ident meanwhile.
+        const wanted = await find();
+        if (wanted.every((ident, index) => ident === idents[index])) return leading(turns);
+        leading(turns).rollback();
+        turns = [];
+        idents = wanted;
+      }
     } catch (error) {
       leading(turns).rollback();
       throw error;
@@ -103,7 +111,10 @@ export class RequestTurn {
         ? this.valueOf(parameter, ident, turns)
         : ident.then((found) => this.valueOf(parameter, found, turns));
       // Of a value one does not ask whether it is a promise: a draft would look for the answer in its state.
-      if (!isKnown || (parameter.readonly && parameter.type !== undefined)) isComplete = false;
+      if (isKnown && !(parameter.readonly && parameter.type !== undefined)) continue;
+      isComplete = false;
+      // When another parameter throws, nobody waits for this one: its failure must not end the process.
+      (injected[parameter.index] as Promise<unknown>).catch(() => undefined);
     }
     return isComplete
       ? this.frameOf(turns, injected)

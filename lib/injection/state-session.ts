@@ -98,11 +98,15 @@ export class StateSession {
         'The session was not regenerated: its ident comes from a resolver of the application, which would not find a new ' +
           'one. Change what the resolver goes by.',
       );
-    if (isCookie(source) && !tokens.canSetCookie(context))
-      throw new StateError(
-        STATE_ERROR_CODES.noSession,
-        'The session was not regenerated: the answer has begun, and cannot bring the new cookie. Do it before.',
-      );
+    // Looked at again before it is stored: nobody would have the new ident, and so none of the states.
+    const check = (): void => {
+      if (isCookie(source) && !tokens.canSetCookie(context))
+        throw new StateError(
+          STATE_ERROR_CODES.noSession,
+          'The session was not regenerated: the answer has begun, and cannot bring the new cookie. Do it before.',
+        );
+    };
+    check();
     const before = this.#ident;
     const ident = tokens.newIdent();
     let isOver = false;
@@ -111,10 +115,11 @@ export class StateSession {
       this.#ident = isStored ? ident : before;
       if (!isStored) return;
       onRenamed(ident);
+      if (source === 'issued') tokens.noteIssued(context, ident);
       if (isCookie(source)) this.#answer(() => tokens.setCookie(context, ident));
       else if (context.getType() === 'ws') giveIdent(context.switchToWs().getClient(), ident);
     };
-    await manager.moveStates({ from: before, to: ident, isUnknown: true, onEnd });
+    await manager.moveStates({ from: before, to: ident, isUnknown: true, check, onEnd });
     if (!isOver) this.#ident = ident;
     this.#isDestroyed = false;
     return tokens.tokenOf(ident);

@@ -63,7 +63,10 @@ export async function toTransportError(
   if (answer.statusCode === 401)
     return new UnauthorizedException({ ...body, error: 'Unauthorized' }, options);
   if (context.getType() === 'http') {
-    adapter?.setHeader(context.switchToHttp().getResponse(), 'Retry-After', String(RETRY_AFTER_SECONDS));
+    const response: unknown = context.switchToHttp().getResponse();
+    // An answer that has begun (server-sent events) has no more headers.
+    if (adapter?.isHeadersSent(response) === false)
+      adapter.setHeader(response, 'Retry-After', String(RETRY_AFTER_SECONDS));
   }
   return new ServiceUnavailableException({ ...body, error: 'Service Unavailable' }, options);
 }

@@ -38,6 +38,7 @@ import {
   type TurnOptions,
 } from './state.manager.js';
 import { longestTurns, oldestWaiter, type StateInspection } from './state-inspection.js';
+import { surviving } from './turn-result.js';
 import { enclosingFrame, findOpenTurn, runInFrame } from './turn-scope.js';
 import type { StateChange } from './watch/state-change.js';
 import { StateWatches } from './watch/state-watches.js';
@@ -159,10 +160,12 @@ export abstract class LockingStateManager
           : runInFrame({ turn: open, outer, injected: undefined, request: undefined }, mutate, draft, turn);
       result = isThenable(returned) ? await returned : returned;
     } catch (error) {
-      turn.abandon(error);
+      // Inside of another turn drafts live on.
+      const failure = turn instanceof ManagedTurn ? surviving(error) : error;
+      turn.abandon(failure);
       const released = turn.whenReleased();
       if (released !== undefined) await released;
-      throw error;
+      throw failure;
     }
     // `mutate` may have ended its turn itself, to do slow work without the lock or to change nothing after all.
     if (!turn.isRunning) return result;
@@ -193,8 +196,9 @@ export abstract class LockingStateManager
       const drafts = named.map((token) => turns.draft(token));
       result = await turns.run(() => (mutate as (...states: object[]) => R | Promise<R>)(...drafts));
     } catch (error) {
-      await turns.abandon(error);
-      throw error;
+      const failure = turns.isJoined ? error : surviving(error);
+      await turns.abandon(failure);
+      throw failure;
     }
     return turns.settle(result);
   }

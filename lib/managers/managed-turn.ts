@@ -93,6 +93,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
   private base: ManagedTurn | undefined = this;
   /** Who has its stored states now. */
   private heir: ManagedTurn | undefined;
+  private checks: (() => void)[] | undefined;
   private endings: ((isStored: boolean) => void)[] | undefined;
   private deleted: readonly StateDraft[] | undefined;
   private failure: unknown;
@@ -254,6 +255,11 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
     return existed;
   }
 
+  /** Calls `check` before the turn is stored: what it throws keeps it from being committed. */
+  beforeCommit(check: () => void): void {
+    (this.checks ??= []).push(check);
+  }
+
   /** Calls `ending` when it is known whether the turn is stored, before anybody else is told. */
   whenEnded(ending: (isStored: boolean) => void): void {
     (this.endings ??= []).push(ending);
@@ -303,6 +309,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
       this.host.assertHeld(this);
       if (this.callerSignal?.aborted) throw this.callerSignal.reason;
       if (this.hasFailed) throw this.failure;
+      if (this.checks !== undefined) for (const check of this.checks) check();
       const { changes, settled } = this.finishDrafts(result, alongside);
       this.changes = changes;
       return settled;

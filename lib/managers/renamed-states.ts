@@ -18,6 +18,8 @@ export interface StateMove {
   readonly to: string;
   /** Nobody else can know the new ident: who locks it cannot wait for anybody, in whatever order. */
   readonly isUnknown?: boolean;
+  /** Called before it is stored: what it throws keeps it from being committed. */
+  readonly check?: () => void;
   /** Called when it is known whether it is stored, before anybody else hears of it. Must not throw. */
   readonly onEnd?: (isStored: boolean) => void;
 }
@@ -34,7 +36,7 @@ export async function renameStates(
   wait: LockWait,
 ): Promise<boolean> {
   const name = 'renameState';
-  const { from, to, isUnknown = false, onEnd } = move;
+  const { from, to, isUnknown = false, check, onEnd } = move;
   const idents = inLockOrder([from, to]);
   const outer = outerOf(host, idents, name);
   if (outer === undefined) {
@@ -47,11 +49,16 @@ export async function renameStates(
   const heir = findOpenTurn(host, to);
   if (turn === undefined || heir === undefined) throw ended(name);
   const isMoved = turn.moveTo(heir);
-  if (onEnd !== undefined) (turn.leader ?? turn).whenEnded(onEnd);
+  const leader = turn.leader ?? turn;
+  if (check !== undefined) leader.beforeCommit(check);
+  if (onEnd !== undefined) leader.whenEnded(onEnd);
   return isMoved;
 }
 
-async function moveAlone(turns: readonly ManagedTurn[], { from, to, onEnd }: StateMove): Promise<boolean> {
+async function moveAlone(
+  turns: readonly ManagedTurn[],
+  { from, to, check, onEnd }: StateMove,
+): Promise<boolean> {
   const [leader, ...companions] = turns as [ManagedTurn, ...ManagedTurn[]];
   leader.lead(companions);
   let isMoved: boolean;
@@ -63,6 +70,7 @@ async function moveAlone(turns: readonly ManagedTurn[], { from, to, onEnd }: Sta
     await leader.whenReleased();
     throw error;
   }
+  if (check !== undefined) leader.beforeCommit(check);
   if (onEnd !== undefined) leader.whenEnded(onEnd);
   leader.prepare(undefined);
   await leader.store();

@@ -58,6 +58,11 @@ export class SeveralTurns {
     return new SeveralTurns(leader, new Map(turns.map((turn) => [turn.ident, turn])));
   }
 
+  /** Whether it is for an outer turn to commit them. */
+  get isJoined(): boolean {
+    return this.leader === undefined;
+  }
+
   /** The draft that `token` names; the same one each time. */
   draft(token: StateToken<unknown>): object {
     return (this.turns.get(token.ident) as ManagedTurn | JoinedTurn).draft(token.definition);

@@ -110,7 +110,8 @@ export abstract class StateManager {
    * Runs `mutate` in a turn, commits when it succeeds, and resolves with what it returned. A state in the result,
    * alone, inside plain objects and arrays, or in a field of an instance, is replaced by its committed snapshot.
    *
-   * When `mutate` throws, nothing is stored and the call rejects with that very error. Called inside a turn of the
+   * When `mutate` throws, nothing is stored and the call rejects with that very error; what it holds of the state is then
+   * what that was when it was thrown. Called inside a turn of the
    * same ident it joins that turn: same draft, committed with the outer turn. If a joined call fails, the whole turn
    * is rolled back, also when the outer one catches the error, since half of its changes are in the draft.
    *

@@ -2,6 +2,8 @@ import { current, isDraft, original } from 'immer';
 import { seal } from '../internal/seal.js';
 import { readable, type Snapshot, type StateDraft } from '../internal/state-draft.js';
 
+const NO_DRAFTS: readonly StateDraft[] = [];
+
 /** A draft and the snapshot it ended in. */
 export interface FinishedDraft {
   readonly draft: StateDraft;
@@ -57,6 +59,20 @@ export function detach(result: unknown, drafts: readonly StateDraft[]): Detached
       return detached;
     },
   };
+}
+
+/**
+ * What a turn has failed with, to be told when its drafts are dead: what they hold now stands in their place, as in
+ * {@link detach}. An exception that shows a part of the state has to arrive as that exception.
+ */
+export function surviving(error: unknown): unknown {
+  try {
+    const detached = detach(error, NO_DRAFTS);
+    return detached === undefined ? error : detached.resolve([]);
+  } catch {
+    // It holds what cannot be read, or not be stored: then it is as it is.
+    return error;
+  }
 }
 
 /** @param isInside Of an instance, whose own instances are not looked into. */

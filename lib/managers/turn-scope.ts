@@ -11,6 +11,8 @@ export interface TurnFrame {
   readonly injected: readonly unknown[] | undefined;
   /** The request they were prepared for. */
   readonly request: object | undefined;
+  /** The handler has given its answer: what is called from here on is not inside of it any more. */
+  isOver?: boolean;
 }
 
 // One storage for all managers of the process: a frame names its turn, and a turn its manager. It holds nothing

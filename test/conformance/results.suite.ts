@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { StateToken, type StateTurn } from 'nestjs-state';
-import { newIdent, type ConformanceHarness } from './harness.js';
+import { failureOf, newIdent, type ConformanceHarness } from './harness.js';
 import { BoxState, CartState, CounterState, NestedState } from './states.js';
 
 export function resultsSuite(harness: ConformanceHarness): void {
@@ -114,6 +114,49 @@ export function resultsSuite(harness: ConformanceHarness): void {
       }
       const alone = await manager.modifyState(token, (cart) => new CartView(cart.items, cart.items));
       expect(alone.cart).toStrictEqual(stored.items);
+    });
+
+    it('S2, S17: an error that holds parts of a state is that very error, with what they were', async () => {
+      const { manager, token } = await openCart();
+      const failWith = (make: (cart: CartState) => unknown) =>
+        failureOf(
+          manager.modifyState(token, (cart) => {
+            cart.items.push({ name: 'b', amount: 2 });
+            throw make(cart);
+          }),
+        );
+      class Refusal extends Error {
+        constructor(readonly details: unknown) {
+          super('refused');
+        }
+      }
+      const thrown: Refusal[] = [];
+      const items = [{ name: 'a', amount: 1 }, { name: 'b', amount: 2 }]; // prettier-ignore
+      const refusal = await failWith((cart) => {
+        thrown.push(new Refusal({ all: cart.items, second: cart.items[1], cart }));
+        return thrown[0];
+      });
+      expect(refusal).toBe(thrown[0]);
+      expect(JSON.parse(JSON.stringify((refusal as Refusal).details))).toMatchObject({
+        all: items,
+        second: items[1],
+        cart: { items },
+      });
+      expect(await failWith((cart) => cart.items)).toStrictEqual(items);
+      // What cannot be stored cannot be shown either: the error is the same all the same.
+      const unreadable = new Refusal(undefined);
+      const same = await failWith((cart) => {
+        (cart as { total: unknown }).total = () => 1;
+        return Object.assign(unreadable, { details: cart });
+      });
+      expect(same).toBe(unreadable);
+      const several = await failureOf(
+        manager.modifyStates([token, new StateToken(newIdent(), CounterState)], (cart) => {
+          throw new Refusal(cart.items[0]);
+        }),
+      );
+      expect((several as Refusal).details).toStrictEqual(items[0]);
+      expect((await manager.getState(token)).items).toStrictEqual([items[0]]);
     });
 
     it('S17: what an instance does not let be changed is left alone, and nothing of its own is called', async () => {
