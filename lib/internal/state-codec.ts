@@ -56,7 +56,7 @@ export interface TurnSteps {
   readonly states: readonly StateStep[];
 }
 
-type PackedPatch = readonly [op: StatePatch['op'], path: StatePatch['path'], value: unknown];
+type PackedPatch = readonly [op: StatePatch['op'], path: readonly unknown[], value: unknown];
 type PackedStep = readonly [
   name: string,
   version: number,
@@ -156,7 +156,9 @@ export class StateCodec {
     const packed =
       'record' in change
         ? change.record
-        : change.patches.map(({ op, path, value }) => [op, path, this.pack(value)] as const);
+        : change.patches.map(
+            ({ op, path, value }) => [op, path.map((step) => this.pack(step)), this.pack(value)] as const,
+          );
     return [name, version, commits, packed];
   }
 
@@ -164,7 +166,7 @@ export class StateCodec {
     if (!Array.isArray(packed)) return { name, version, commits, change: { record: packed as StateRecord } };
     const patches = (packed as PackedPatch[]).map(([op, path, value]) => ({
       op,
-      path,
+      path: path.map((step) => this.restore(step) as string | number),
       value: this.restore(value),
     }));
     return { name, version, commits, change: { patches } };
@@ -244,7 +246,9 @@ export class StateCodec {
     // What is sealed is a subclass that only looks like a Date.
     if (types.isDate(value)) return new Date(value.getTime());
     if (types.isTypedArray(value)) return this.packTypedArray(value);
-    const definition = definitionOf((value as { constructor?: unknown }).constructor);
+    // Of its prototype: it may have a field of that name.
+    const { constructor } = Object.getPrototypeOf(value) as { constructor?: unknown };
+    const definition = definitionOf(constructor);
     if (definition !== undefined && value instanceof definition.cls)
       return this.escaped(['state', this.packState(definition, value)]);
     return this.packObject(value);

@@ -131,7 +131,7 @@ export class ManagedTurn implements StateTurn, DeadlineNode {
       if (this.status === 'lost') this.controller.abort(this.failure);
       const { callerSignal, controller } = this;
       if (callerSignal?.aborted) controller.abort(callerSignal.reason);
-      else if (callerSignal !== undefined) {
+      else if (callerSignal !== undefined && this.isRunning) {
         this.onCallerAbort = () => controller.abort(callerSignal.reason);
         callerSignal.addEventListener('abort', this.onCallerAbort, { once: true });
       }

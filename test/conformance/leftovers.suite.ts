@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { describe, expect, it } from '@jest/globals';
 import { State, StateToken, type StateEvent, type StateManager } from 'nestjs-state';
 import { failureOf, newIdent, untilWaiting, type ConformanceHarness } from './harness.js';
@@ -29,6 +30,18 @@ export function leftoversSuite(harness: ConformanceHarness): void {
       await harness.advance(1_000);
 
       await expectNothing(manager);
+    });
+
+    it('S6: nothing hangs on the signal of a caller once its turn is over, also when somebody looks at it then', async () => {
+      const manager = await harness.open();
+      const { signal } = new AbortController();
+      for (let turns = 0; turns < 20; turns += 1) {
+        const turn = await manager.openTurn(newIdent(), { signal });
+        if (turns % 2 === 0) expect(turn.signal.aborted).toBe(false);
+        await (turns % 4 < 2 ? turn.commit() : turn.rollback());
+        expect(turn.signal.aborted).toBe(false);
+        expect(getEventListeners(signal, 'abort')).toEqual([]);
+      }
     });
 
     it('S6: after a delete everything is back to zero', async () => {

@@ -46,6 +46,10 @@ export const ALLOWED: [string, () => unknown][] = [
   ],
   ['a nested state', () => Object.assign(new CounterState(), { count: 5 })],
   [
+    'a nested state with a field that is named constructor',
+    () => Object.assign(new CounterState(), { constructor: 'of prose' }),
+  ],
+  [
     'nested states in containers',
     () => ({ list: [new CartState()], map: new Map([['c', new CounterState()]]) }),
   ],

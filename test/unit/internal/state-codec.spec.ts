@@ -195,6 +195,15 @@ describe('the codec of stored states', () => {
       expect(() => codec.decode(BOX, bytes)).toThrow();
   });
 
+  it('brings back the steps that watchers are told, whatever keys they lead over', () => {
+    const codec = new StateCodec();
+    const path = ['a\ud800', 0, '\udc00', '\u0000nestjs-state'];
+    const change = { patches: [{ op: 'set' as const, path, value: { '\ud801': -0 } }] };
+    const steps = [{ isDeleted: false, states: [{ name: 'box', version: 1, commits: 2, change }] }];
+
+    expect(codec.decodeSteps(codec.encodeSteps(steps))).toStrictEqual(steps);
+  });
+
   it('throws, or reads a state, and does nothing else, whatever the bytes are', () => {
     const codec = new StateCodec();
     const nested = seal<object>(
