@@ -442,6 +442,22 @@ export function renameSuite(harness: ConformanceHarness): void {
       await expectIdle(manager);
     });
 
+    it('S3: a reader finds the states under the old ident until they are under the new one', async () => {
+      const { manager, token, heir } = await openCounted();
+      const seen = new Set<number>();
+      const renaming = manager.renameState(token.ident, heir.ident);
+      for (let isOver = false; !isOver;) {
+        // In this order: what has left the old ident is under the new one by the next look.
+        const old = await countOf(manager, token);
+        seen.add(old === 0 ? await countOf(manager, heir) : old);
+        isOver = await Promise.race([renaming.then(() => true), tick().then(() => false)]);
+      }
+
+      expect(await renaming).toBe(true);
+      expect(seen).toStrictEqual(new Set([7]));
+      expect([await countOf(manager, token), await countOf(manager, heir)]).toStrictEqual([0, 7]);
+    });
+
     it('two that want the same ident, or the same states: one has them', async () => {
       const { manager, token, heir } = await openCounted();
       const other = new StateToken(newIdent(), CounterState);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { open } from 'lmdb';
 import { StateStoreUnavailableError, StateToken } from 'nestjs-state';
-import { failureOf, seededRandom } from '../conformance/harness.js';
+import { failureOf, Gate, seededRandom, tick, until } from '../conformance/harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
 import { DiskFolder } from '../support/disk-folder.js';
 import { openDiskManager } from '../support/manager-disk.js';
@@ -210,6 +210,45 @@ describe('A disk without room', () => {
     expect((await again.getState(token)).count).toBe(2);
     expect((await again.getState(other)).count).toBe(1);
     await again.onModuleDestroy();
+  });
+
+  it('shows what it refuses to delete or to move all the time', async () => {
+    await using folder = await DiskFolder.create();
+    await makeStore(folder, 2);
+    const asked = new Gate();
+    const answered = new Gate();
+    const manager = await openDiskManager(folder.path, {}, undefined, undefined, async () => {
+      asked.open();
+      await answered.opened;
+      return 0;
+    });
+    const tokens = ['ident-0', 'ident-1', 'heir'].map((ident) => new StateToken(ident, CartState));
+    const notes = () =>
+      Promise.all(tokens.map(async (token) => (await manager.getState(token)).notes.length));
+    const moved = failureOf(manager.renameState('ident-0', 'heir'));
+    await asked.opened;
+    // A delete alone needs no room: it goes the way of the move that it waits behind.
+    const deleted = failureOf(manager.deleteState('ident-1'));
+    await tick();
+    const changes: [reason: string, notes: number][] = [];
+    for (const token of tokens)
+      manager.watch(token).subscribe(({ reason, state }) => changes.push([reason, state.notes.length]));
+    await until(() => changes.length === 3, 'the first look of the watchers');
+
+    expect(await notes()).toStrictEqual([1, 1, 0]);
+    answered.open();
+    for (const failure of [await moved, await deleted])
+      expect(failure).toBeInstanceOf(StateStoreUnavailableError);
+    await tick();
+    expect(await notes()).toStrictEqual([1, 1, 0]);
+    expect(changes).toStrictEqual([
+      ['current', 1],
+      ['current', 1],
+      ['current', 0],
+    ]);
+    expect(await manager.count()).toBe(2);
+    expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0, states: 2 });
+    await manager.onModuleDestroy();
   });
 
   it('is tried again under flushInterval, and nothing is lost meanwhile', async () => {

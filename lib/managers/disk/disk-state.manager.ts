@@ -64,8 +64,9 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
     const key = keyOf(ident);
     const entry = this.liveEntry(key);
     const snapshot = this.read(ident, key, entry, definition);
-    if (entry === undefined || snapshot === undefined) return freshSnapshot(definition).value as Immutable<T>;
-    if (DeadlineQueue.isQueued(entry)) this.use(entry, ident);
+    if (snapshot === undefined) return freshSnapshot(definition).value as Immutable<T>;
+    // What is being deleted or moved has no entry any more, and is what is committed until the disk knows of it.
+    if (entry !== undefined && DeadlineQueue.isQueued(entry)) this.use(entry, ident);
     return readable(snapshot, definition.name) as Immutable<T>;
   }
 
