@@ -7,6 +7,7 @@ import { StateStoreUnavailableError, StateToken } from 'nestjs-state';
 import { failureOf, Gate, seededRandom, tick, until } from '../conformance/harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
 import { DiskFolder } from '../support/disk-folder.js';
+import { FakeClock } from '../support/fake-clock.js';
 import { openDiskManager } from '../support/manager-disk.js';
 import { RecordedLogs } from '../support/manager-logs.js';
 import { ManagerWorker } from '../support/manager-worker.js';
@@ -249,6 +250,52 @@ describe('A disk without room', () => {
     expect(await manager.count()).toBe(2);
     expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0, states: 2 });
     await manager.onModuleDestroy();
+  });
+
+  it('brings back nothing that has expired when it refuses what was made in its place', async () => {
+    await using folder = await DiskFolder.create();
+    await makeStore(folder, 2);
+    const asked = new Gate();
+    const answered = new Gate();
+    const clock = new FakeClock();
+    const wallMs = Date.now();
+    const reopen = (freeBytes?: () => Promise<number>) =>
+      openDiskManager(folder.path, { expiration: '1h' }, clock, () => wallMs, freeBytes);
+    const manager = await reopen(async () => {
+      asked.open();
+      await answered.opened;
+      return 0;
+    });
+    const events: string[] = [];
+    manager.events$.subscribe(({ type }) => events.push(type));
+    const tokens = ['ident-0', 'ident-1'].map((ident) => new StateToken(ident, CartState)) as [
+      StateToken<CartState>,
+      StateToken<CartState>,
+    ];
+    const add = (token: StateToken<CartState>) =>
+      failureOf(manager.modifyState(token, (cart) => void cart.notes.push('new')));
+    const notes = () => Promise.all(tokens.map(async (token) => (await manager.getState(token)).notes));
+    // No timer fires: the first who comes finds that the window is over.
+    clock.block(3_600_001);
+
+    // Of one ident the removal is written together with what comes after it, of the other one before that.
+    const together = add(tokens[0]);
+    expect((await manager.getState(tokens[1])).notes).toStrictEqual([]);
+    await asked.opened;
+    const after = add(tokens[1]);
+    answered.open();
+    for (const failure of [await together, await after])
+      expect(failure).toBeInstanceOf(StateStoreUnavailableError);
+    expect(await notes()).toStrictEqual([[], []]);
+    expect(await manager.count()).toBe(0);
+    expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0, states: 0 });
+    expect(events).toStrictEqual(['expired', 'expired']);
+    await manager.onModuleDestroy();
+
+    // By the clock of the machine no time has passed: what was still there would be found.
+    const again = await reopen();
+    expect(await again.count()).toBe(0);
+    await again.onModuleDestroy();
   });
 
   it('is tried again under flushInterval, and nothing is lost meanwhile', async () => {

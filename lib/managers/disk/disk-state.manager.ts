@@ -296,7 +296,7 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
     }
   }
 
-  /** The index as the disk has it. */
+  /** The index as the disk has it, once what has expired is removed there. */
   private restore({ ident, hash: key }: DiskHold): void {
     const before = this.entries.get(key);
     if (before !== undefined) {
@@ -304,9 +304,12 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
       this.entries.delete(key);
       this.stateCount -= before.names.length;
     }
+    const { store, writer } = this.store;
+    // It had expired before what has failed was made: what the disk still has must not come back.
+    if (writer.isRemoving(key)) return;
     let use: IdentUse | undefined;
     try {
-      use = this.store.store.use(key);
+      use = store.use(key);
     } catch (error) {
       this.logger.error('What the disk has of an ident could not be seen.', error);
     }

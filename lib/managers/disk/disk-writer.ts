@@ -21,7 +21,7 @@ export interface DiskWriterOptions {
   useOf(hash: string): IdentUse | undefined;
   /** What these have accepted before is on the disk, all of it together, as their views show it. */
   onWritten(views: ReadonlyMap<DiskHold, HeldStates>): void;
-  /** Nothing of what waits could be written. */
+  /** Nothing of what waits could be written. Removals wait again. */
   onFailed(error: unknown): void;
   /** One of these has thrown. */
   onError(error: unknown): void;
@@ -79,6 +79,11 @@ export class DiskWriter {
     this.untold.delete(hash);
     this.waiting.set(hash, { hold: undefined, replaces: true });
     this.schedule();
+  }
+
+  /** Whether what the disk has of the ident is waiting to be removed. */
+  isRemoving(hash: string): boolean {
+    return this.waiting.get(hash)?.replaces === true;
   }
 
   /** A new window of the ident has begun: that is to be known after a restart, and in no hurry. */
@@ -177,10 +182,13 @@ export class DiskWriter {
     this.waiting = new Map();
     this.done = new Deferred();
     for (const [hash, { hold, replaces }] of [...waiting, ...later]) {
-      // Where callers wait they are told, and what they did is undone. What nobody waits for is tried again.
-      if (this.isAwaited && hold !== undefined) continue;
-      hold?.writeAgain();
-      this.waiting.set(hash, { hold, replaces: replaces || this.waiting.get(hash)?.replaces === true });
+      const isRemoved = replaces || this.waiting.get(hash)?.replaces === true;
+      // Where callers wait they are told, and what they did is undone. What nobody waits for is tried again, and so is a
+      // removal that came before what they did.
+      const isUndone = this.isAwaited && hold !== undefined;
+      if (isUndone && !isRemoved) continue;
+      if (!isUndone) hold?.writeAgain();
+      this.waiting.set(hash, { hold: isUndone ? undefined : hold, replaces: isRemoved });
     }
     try {
       this.options.onFailed(error);
