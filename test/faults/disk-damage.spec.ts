@@ -317,4 +317,34 @@ describe('A disk without room', () => {
     for (const token of tokens) expect((await again.getState(token)).count).toBe(10);
     await again.onModuleDestroy();
   });
+
+  it('is tried again under flushInterval with what is read while it is refused', async () => {
+    await using folder = await DiskFolder.create();
+    RecordedLogs.start();
+    const asked = new Gate();
+    const answered = new Gate();
+    let freeBytes = 0;
+    const clock = new FakeClock();
+    const options = { disk: { flushInterval: 20 } };
+    const manager = await openDiskManager(folder.path, options, clock, undefined, async () => {
+      asked.open();
+      await answered.opened;
+      return freeBytes;
+    });
+    const token = new StateToken('ident', CounterState);
+    await manager.modifyState(token, (counter) => void (counter.count = 3));
+    await clock.advance(20);
+    await asked.opened;
+    // That it is used is to be written as well, and as soon as what is being written is there.
+    expect((await manager.getState(token)).count).toBe(3);
+    await clock.advance(1_000);
+    answered.open();
+    await tick();
+    freeBytes = Number.MAX_SAFE_INTEGER;
+    await manager.onModuleDestroy();
+
+    const again = await openDiskManager(folder.path);
+    expect((await again.getState(token)).count).toBe(3);
+    await again.onModuleDestroy();
+  });
 });

@@ -182,6 +182,8 @@ export class DiskWriter {
     this.waiting = new Map();
     this.done = new Deferred();
     for (const [hash, { hold, replaces }] of [...waiting, ...later]) {
+      // A use that was told of meanwhile is written with whatever else waits.
+      if (hold === undefined && !replaces && this.waiting.has(hash)) continue;
       const isRemoved = replaces || this.waiting.get(hash)?.replaces === true;
       // Where callers wait they are told, and what they did is undone. What nobody waits for is tried again, and so is a
       // removal that came before what they did.
