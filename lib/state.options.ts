@@ -32,7 +32,7 @@ export interface RedisStateOptions {
    */
   url?: string;
   /**
-   * A `Redis` or `Cluster` of ioredis 6, for Sentinel, a cluster, or a connection you have anyway. Wins over `url`. It is
+   * A `Redis` or `Cluster` of ioredis, for Sentinel, a cluster, or a connection you have anyway. Wins over `url`. It is
    * never closed by the library; a second one, for messages, is duplicated from it.
    */
   client?: object;

@@ -32,7 +32,7 @@ afterAll(async () => {
   await Promise.all(made.map((folder) => rm(folder, { recursive: true, force: true })));
 }, INSTALL_TIMEOUT_MS);
 
-describe.each(NEST_RELEASES)('Installed beside Nest $nest', ({ nest }) => {
+describe.each(NEST_RELEASES)('Installed beside Nest $nest', ({ nest, ioredis }) => {
   let folder: string;
 
   beforeAll(async () => {
@@ -84,7 +84,7 @@ describe.each(NEST_RELEASES)('Installed beside Nest $nest', ({ nest }) => {
     60_000,
   );
 
-  it('says what to install when it is to use Redis, or a disk, and uses it then', async () => {
+  it(`says what to install when it is to use Redis, or a disk, and uses it then (ioredis ${ioredis})`, async () => {
     await using redis = await RedisServer.start();
     const start = (format: string, mode: 'redis' | 'disk') =>
       ServerProcess.start(process.execPath, {
@@ -98,7 +98,7 @@ describe.each(NEST_RELEASES)('Installed beside Nest $nest', ({ nest }) => {
     }
     await run(
       'npm',
-      ['install', 'ioredis@6', 'lmdb@3', '--no-audit', '--no-fund', '--prefer-offline'],
+      ['install', `ioredis@${ioredis}`, 'lmdb@3', '--no-audit', '--no-fund', '--prefer-offline'],
       folder,
     );
 

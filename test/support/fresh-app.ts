@@ -7,15 +7,17 @@ const FIXTURE = join(ROOT, 'test/package/fixtures/app');
 
 export const FORMATS = ['esm', 'cjs'] as const;
 
-/** A major version of Nest, and what an application on it installs. */
+/** A major version of Nest, one of the Redis client, and what an application on it installs. */
 export interface NestRelease {
   readonly nest: string;
+  readonly ioredis: string;
   readonly packages: Readonly<Record<string, string>>;
 }
 
 export const NEST_RELEASES: readonly NestRelease[] = [
   {
     nest: '12',
+    ioredis: '6',
     packages: {
       '@nestjs/common': '^12.0.0',
       '@nestjs/config': '^12.0.0',
@@ -27,6 +29,7 @@ export const NEST_RELEASES: readonly NestRelease[] = [
   },
   {
     nest: '11',
+    ioredis: '5',
     packages: {
       '@nestjs/common': '^11.0.0',
       '@nestjs/config': '^4.0.0',
