@@ -23,9 +23,11 @@ const APPLICATION = `
 
 const ENDINGS: [string, string][] = [
   ['a pending expiration', ''],
+  ['an open turn', `await states.openTurn('ident');`],
   [
-    'an open turn and a waiter',
-    `await states.openTurn('ident'); void states.modifyState(token, () => 1, { acquireTimeout: '1h' });`,
+    'an open turn and a caller who has waited for it in vain',
+    `await states.openTurn('ident');
+     await states.modifyState(token, () => 1, { acquireTimeout: '200ms' }).catch(() => undefined);`,
   ],
   ['a closed application', 'await app.close();'],
 ];
