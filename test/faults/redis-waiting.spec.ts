@@ -1,6 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
-import { StateToken, type StateModuleOptions, type StateTurn } from 'nestjs-state';
+import {
+  StateStoreUnavailableError,
+  StateToken,
+  type StateModuleOptions,
+  type StateTurn,
+} from 'nestjs-state';
 import { failureOf, Gate, newIdent, until, untilWaiting, type OpenManager } from '../conformance/harness.js';
 import { CounterState } from '../conformance/states.js';
 import { RecordedLogs } from '../support/manager-logs.js';
@@ -29,6 +34,38 @@ async function openContended(
   const served = waiter.modifyState(token, (counter) => counter.increment()).then(() => performance.now());
   await untilRegistered();
   return { token, turn, waiter, served };
+}
+
+/** Somebody who holds the lock, and somebody of another process who waits for it, and keeps it until the gate is opened. */
+async function openGatedWaiter(options: StateModuleOptions): Promise<{
+  token: StateToken<CounterState>;
+  turn: StateTurn;
+  waiter: OpenManager;
+  /** Settles when the waiter has its turn. */
+  entered: Promise<void>;
+  gate: Gate;
+  served: Promise<void>;
+}> {
+  const [holder, waiter] = [await store.open(), await store.open(options)];
+  const token = new StateToken(newIdent(), CounterState);
+  const turn = await holder.openTurn(token.ident);
+  const [arrival, gate] = [new Gate(), new Gate()];
+  const served = waiter.modifyState(token, async (counter) => {
+    arrival.open();
+    await gate.opened;
+    counter.increment();
+  });
+  await untilRegistered();
+  // Behind the answer that it has to wait.
+  await waiter.getState(token);
+  return { token, turn, waiter, entered: arrival.opened, gate, served };
+}
+
+/** Settles when whoever waits has asked again, just after `before` was called. */
+async function untilAskedAgain(before: () => void): Promise<void> {
+  const calls = await store.server.commandCalls('zscore');
+  before();
+  while ((await store.server.commandCalls('zscore')) === calls) await delay(1);
 }
 
 async function untilRegistered(count = 1): Promise<void> {
@@ -198,6 +235,28 @@ describe('a waiter in another process', () => {
     }
     await delay(30);
     expect(await store.lockKeys()).toStrictEqual([]);
+  });
+
+  it('S1, S8: keeps the lock it was handed when the answer to its asking again comes too late', async () => {
+    const proxy = await store.startProxy();
+    const { turn, waiter, token, entered, gate, served } = await openGatedWaiter({
+      redis: { url: proxy.url, commandTimeout: 300 },
+    });
+    await untilAskedAgain(() => proxy.mute());
+    await turn.commit();
+    await entered;
+    // Whoever asks after it has no answer either, and hears of that later.
+    expect(await failureOf(waiter.getState(token))).toBeInstanceOf(StateStoreUnavailableError);
+    const [lock] = (await store.server.keys('*:lock')) as [string];
+    const owner = await store.client.get(lock);
+    proxy.unmute();
+    await waiter.getState(token);
+
+    expect(await store.client.get(lock)).toBe(owner);
+    const next = (await store.open()).modifyState(token, (counter) => counter.count);
+    gate.open();
+    await served;
+    expect(await next).toBe(1);
   });
 
   it('S14: is sent away at shutdown, and its place with it', async () => {

@@ -27,6 +27,7 @@ export class RedisProxy implements AsyncDisposable {
   /** How many published messages were lost so far. */
   dropped = 0;
   private isStalled = false;
+  private isMute = false;
   private readonly links = new Set<Link>();
 
   private constructor(
@@ -42,6 +43,7 @@ export class RedisProxy implements AsyncDisposable {
       this.links.add(link);
       client.once('close', () => this.links.delete(link));
       if (this.isStalled) link.stall();
+      if (this.isMute) link.mute();
     });
   }
 
@@ -69,6 +71,18 @@ export class RedisProxy implements AsyncDisposable {
     for (const link of this.links) link.unstall();
   }
 
+  /** Holds back what the server answers, also on new connections: what is asked, and what is published, comes through. */
+  mute(): void {
+    this.isMute = true;
+    for (const link of this.links) link.mute();
+  }
+
+  /** Lets the answers through that were held back. */
+  unmute(): void {
+    this.isMute = false;
+    for (const link of this.links) link.unmute();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.cut();
     if (!this.server.listening) return;
@@ -80,6 +94,9 @@ export class RedisProxy implements AsyncDisposable {
 /** One client and its connection to the server. */
 class Link {
   private isStalled = false;
+  private isMute = false;
+  /** Its client listens to what is published. */
+  private isSubscriber = false;
   /** What the server said, and when it is due; `undefined` is the end. */
   private readonly queue: { readonly bytes: Buffer | undefined; readonly dueMs: number }[] = [];
   private timer: NodeJS.Timeout | undefined;
@@ -92,7 +109,10 @@ class Link {
   ) {
     server.setNoDelay();
     client
-      .on('data', (bytes: Buffer) => server.write(bytes))
+      .on('data', (bytes: Buffer) => {
+        this.isSubscriber ||= bytes.includes('subscribe');
+        server.write(bytes);
+      })
       .on('error', () => undefined)
       .once('close', () => this.destroy());
     server
@@ -114,6 +134,15 @@ class Link {
     this.deliver();
   }
 
+  mute(): void {
+    this.isMute = true;
+  }
+
+  unmute(): void {
+    this.isMute = false;
+    this.deliver();
+  }
+
   destroy(): void {
     clearTimeout(this.timer);
     this.client.destroy();
@@ -128,7 +157,7 @@ class Link {
 
   private deliver(): void {
     clearTimeout(this.timer);
-    while (!this.isStalled && this.queue.length > 0) {
+    while (!this.isStalled && !(this.isMute && !this.isSubscriber) && this.queue.length > 0) {
       const [{ bytes, dueMs }] = this.queue;
       const leftMs = dueMs - performance.now();
       if (leftMs > 0) {

@@ -107,12 +107,18 @@ export class LockCommands {
     this.handedLeaseMs = Math.min(this.lockMs, HANDED_LEASE_MS);
   }
 
-  /** The lock and the states when it is the caller's now, else how many milliseconds it still lives. */
+  /**
+   * The lock and the states when it is the caller's now, else how many milliseconds it still lives.
+   *
+   * @param isKept Asked of an answer that comes after `onError` was called: whether what it speaks of is the caller's all
+   * the same.
+   */
   acquire(
     lock: LockOwner,
     waiting: Waiting,
     onReply: (reply: Grant | number) => void,
     onError: OnError,
+    isKept?: (reply: Grant | number) => boolean,
   ): void {
     const { keys } = lock;
     const args = [
@@ -127,10 +133,10 @@ export class LockCommands {
       this.keys.channelPrefix,
     ];
     // When nobody waits for the answer any more the lock, or the place on the list, is for somebody else.
-    const onLate = (): void => {
+    const onLate = (reply: unknown): void => {
       const resting = this.leaving.get(lock);
-      if (resting === undefined) void this.leave(lock);
-      else resting.resolve();
+      if (resting !== undefined) resting.resolve();
+      else if (isKept?.(grantOf(reply)) !== true) void this.leave(lock);
     };
     this.connection.call(ACQUIRE, args, (reply) => onReply(grantOf(reply)), onError, onLate);
   }

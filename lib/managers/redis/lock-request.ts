@@ -133,12 +133,22 @@ export class LockRequest {
         this.refuse();
         this.granted?.reject(error);
       },
+      (late) => this.isHanded(late),
     );
   }
 
   /** Everybody has left while the answer was on its way. */
   private giveBackLate(reply: Grant | number): void {
-    if (typeof reply !== 'number' && !this.wasGranted) void this.giveBack();
+    if (typeof reply !== 'number' && !this.isHanded(reply)) void this.giveBack();
+  }
+
+  /**
+   * The lock was handed over while the question was on its way, and the answer speaks of that one, or of the time before:
+   * a turn may be using it, and who got it gives it up. Under another owner id it is one that was free by then, because the
+   * one that was handed over has run out.
+   */
+  private isHanded(reply: Grant | number): boolean {
+    return this.wasGranted && (typeof reply === 'number' || reply.owner === this.lock.owner);
   }
 
   private grantHanded(grant: Grant, sinceMs: number): void {

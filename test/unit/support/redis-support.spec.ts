@@ -444,6 +444,20 @@ describe('RedisProxy', () => {
     expect(closed).toBe(0);
   });
 
+  it('holds nothing back but answers while it is mute, also on new connections', async () => {
+    await using proxy = await RedisProxy.start(server.port);
+    const [client, subscriber] = [through(proxy), through(proxy)];
+    await Promise.all([client.ping(), subscriber.subscribe('heard')]);
+    proxy.mute();
+    const message = once(subscriber, 'message');
+    const answers = Promise.all([client.publish('heard', 'text'), through(proxy).ping()]);
+    expect(await message).toEqual(['heard', 'text']);
+    expect(await isOpen(answers)).toBe(true);
+    proxy.unmute();
+
+    expect(await answers).toEqual([1, 'PONG']);
+  });
+
   it('hides the end of a server while it is stalled, and passes it on afterwards', async () => {
     await using other = await RedisServer.start();
     await using proxy = await RedisProxy.start(other.port);
