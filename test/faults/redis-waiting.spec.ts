@@ -429,6 +429,45 @@ describe('a lock that is kept under leaseHold', () => {
     expect(await store.server.keys()).toStrictEqual([]);
   });
 
+  it('S4: leaves the states the window that a read of another process has begun', async () => {
+    const holder = await store.open({ expiration: 600, redis: { leaseHold: '1s' } });
+    const reader = await store.open({ expiration: 600 });
+    const expired: string[] = [];
+    for (const manager of [holder, reader])
+      manager.events$.subscribe(({ type }) => type === 'expired' && expired.push(type));
+    const token = new StateToken(newIdent(), CounterState);
+    await reader.modifyState(token, (counter) => void (counter.count = 7));
+    await holder.modifyState(token, (counter) => counter.count);
+    const endMs = performance.now() + 2_000;
+    while (performance.now() < endMs) {
+      expect((await reader.getState(token)).count).toBe(7);
+      await delay(50);
+    }
+    expect(await store.server.keys()).toHaveLength(1);
+    expect(expired).toStrictEqual([]);
+    await delay(1_000);
+
+    expect(await store.server.keys('*}')).toStrictEqual([]);
+    expect(expired).toStrictEqual(['expired']);
+  });
+
+  it('S4: has its states also for the process that has it when only others have read them', async () => {
+    const holder = await store.open({ expiration: 600, redis: { leaseHold: '20s' } });
+    const reader = await store.open({ expiration: 600 });
+    const token = new StateToken(newIdent(), CounterState);
+    await holder.modifyState(token, (counter) => void (counter.count = 7));
+    await holder.count();
+    for (let round = 0; round < 3; round += 1) {
+      await delay(300);
+      expect((await reader.getState(token)).count).toBe(7);
+    }
+
+    expect(await holder.modifyState(token, (counter) => counter.count)).toBe(7);
+    await holder.deleteState(token.ident);
+    await holder.onModuleDestroy();
+    expect(await store.server.keys()).toStrictEqual([]);
+  });
+
   it('does not outlive the window of its states', async () => {
     const holder = await store.open({ expiration: 200, redis: { leaseHold: '20s' } });
     const token = new StateToken(newIdent(), CounterState);

@@ -22,7 +22,7 @@ class AccountState {
 State('account')(AccountState);
 
 /** An argument that names a commit which brings states along. */
-const COMMIT_ID = /\r\n[\w-]{20,}:\d+[^\r]*#\d+\r\n/;
+const COMMIT_ID = /\r\n~?[\w-]{20,}:\d+[^\r]*#\d+\r\n/;
 
 class WorkerModule {}
 

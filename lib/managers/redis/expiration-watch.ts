@@ -114,10 +114,14 @@ export class ExpirationWatch {
     }
   }
 
-  /** The states of the ident have expired, and nobody else can have seen it. */
-  expire(ident: string): void {
-    const watched = this.forget(ident);
-    if (watched !== undefined) this.tell(watched);
+  /** The window of the ident, as this process knows it, is over already: looks at once. */
+  end(ident: string): void {
+    const watched = this.idents.get(ident);
+    if (watched === undefined) return;
+    this.queue.remove(watched);
+    // Whoever finds nothing before may tell.
+    watched.deadlineMs = this.options.clock.nowMs();
+    this.lookLater(watched, watched.isYielding ? this.yieldMs : 0);
   }
 
   stop(): void {

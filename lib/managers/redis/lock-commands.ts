@@ -7,7 +7,18 @@ import { OpenWork } from './open-work.js';
 import { jointScript } from './joint-script.js';
 import type { RedisArgument, RedisConnection } from './redis-connection.js';
 import type { IdentKeys, RedisKeys } from './redis-keys.js';
-import { ACQUIRE, COMMIT, FINISH, LEAVE, NOTICE, READ, RENEW, UNWATCH, WATCH } from './redis-scripts.js';
+import {
+  ACQUIRE,
+  COMMIT,
+  FINISH,
+  FINISH_LEASE,
+  LEAVE,
+  NOTICE,
+  READ,
+  RENEW,
+  UNWATCH,
+  WATCH,
+} from './redis-scripts.js';
 
 /** How a caller waits when the lock is not free: not at all, by asking for the first time, or again. */
 export type Waiting = 'no' | 'first' | 'again';
@@ -75,6 +86,8 @@ export interface LockCommandsOptions {
   readonly clock: Clock;
   readonly expirationMs: number;
   readonly lockExpirationMs: number;
+  /** How long locks are kept between turns; 0 for not at all. */
+  readonly leaseHoldMs: number;
 }
 
 /**
@@ -182,7 +195,14 @@ export class LockCommands {
       steps,
       ...fields,
     ];
-    this.connection.call(FINISH, args, (reply) => onVerdict(verdict(reply)), onError);
+    const isLease = this.options.leaseHoldMs > 0;
+    if (isLease) args.splice(FINISH.keys, 0, keys.read);
+    this.connection.call(
+      isLease ? FINISH_LEASE : FINISH,
+      args,
+      (reply) => onVerdict(verdict(reply)),
+      onError,
+    );
   }
 
   /** {@link finish}, for what not every turn asks for. */
@@ -229,7 +249,7 @@ export class LockCommands {
 
   /** Reads one state without the lock. */
   async read(keys: IdentKeys, name: string): Promise<Buffer | undefined> {
-    const reply = await this.connection.run(READ, [keys.lock, keys.states, name, this.windowMs]);
+    const reply = await this.connection.run(READ, [keys.lock, keys.states, keys.read, name, this.windowMs]);
     return (reply as Buffer | null) ?? undefined;
   }
 

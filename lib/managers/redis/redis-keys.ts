@@ -6,6 +6,8 @@ const HASH_LENGTH = 40;
 const SEPARATOR = ':';
 /** What stands before the one who handed the lock over. */
 const HANDED_BY = '/';
+/** What the names of processes begin with that keep locks between turns: their locks say so to whoever reads. */
+export const LEASING = '~';
 
 /** The keys of one ident. The braces put all of them into one slot of a cluster. */
 export interface IdentKeys {
@@ -18,6 +20,8 @@ export interface IdentKeys {
   readonly watchers: string;
   /** Says that the expiry of the states has been noticed. */
   readonly noticed: string;
+  /** Lives for the window that the last read has begun while the lock was kept between turns. */
+  readonly read: string;
 }
 
 /** How the names in Redis are made. */
@@ -42,6 +46,7 @@ export class RedisKeys {
       states,
       watchers: `${states}:watch`,
       noticed: `${states}:noticed`,
+      read: `${states}:read`,
     };
   }
 

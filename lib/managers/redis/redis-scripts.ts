@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { LEASING } from './redis-keys.js';
 
 /** One Lua script: everything that compares and acts is one. */
 export interface RedisScript {
@@ -173,13 +174,15 @@ return not isAlone and redis.call('EXISTS', KEYS[2]) == 1 and 3 or 1
 /** What stands in one argument, which is looked into only where the lock is handed over. */
 const HAND_OVER_WORDS = `string.match(ARGV[5], '^(%d+) (%d+) (%d) (.*)$')`;
 
-/** Commits and gives up the lock, in one round trip. */
-export const FINISH = script(
-  'finish',
-  4,
-  6,
-  `-- Writes states, restarts their window and gives up the lock, if it is still the caller's.
--- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states  KEYS[4] watchers${WRITE_ARGS}
+/** `keys` are those beside the usual ones, and `restartWindow` says how long the states live from now on. */
+function finish(name: string, keys: readonly string[], restartWindow: string): RedisScript {
+  const more = keys.map((key, index) => `  KEYS[${5 + index}] ${key}`).join('');
+  return script(
+    name,
+    4 + keys.length,
+    6,
+    `-- Writes states, restarts their window and gives up the lock, if it is still the caller's.
+-- KEYS[1] lock  KEYS[2] wait list  KEYS[3] states  KEYS[4] watchers${more}${WRITE_ARGS}
 -- ARGV[4] ms the states live from now on
 -- ARGV[5] four words: ms the lock lives that is handed over, until its new owner has renewed it; ms the states live at
 -- least when it is; 1: PUBLISH counts all receivers; prefix of the channels
@@ -188,7 +191,7 @@ export const FINISH = script(
 -- Returns 0: the lock is lost and nothing is written; 1: done; 2: done by an earlier call; 3: done, and somebody else has
 -- the lock now.
 ${write(6, 6, `select(4, ${HAND_OVER_WORDS})`)}
-redis.call('PEXPIRE', KEYS[3], ARGV[4])
+${restartWindow}
 if isAlone then
   redis.call('DEL', KEYS[1])
   return 1
@@ -197,7 +200,22 @@ ${BASE}local lock, wait, states, watchers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local leaseMs, statesMs, counts, prefix = ${HAND_OVER_WORDS}
 local countsReceivers = counts == '1'
 ${HAND_OVER}`,
-  true,
+    true,
+  );
+}
+
+/** Commits and gives up the lock, in one round trip. */
+export const FINISH = finish('finish', [], `redis.call('PEXPIRE', KEYS[3], ARGV[4])`);
+
+/**
+ * The same for a lock that was kept between turns: how long ago its process has used the states is in ARGV[4], and those
+ * who have read them elsewhere meanwhile have said so at KEYS[5].
+ */
+export const FINISH_LEASE = finish(
+  'finish-lease',
+  ['mark of who has read'],
+  `redis.call('PEXPIRE', KEYS[3], math.max(ARGV[4], redis.call('PTTL', KEYS[5])))
+redis.call('DEL', KEYS[5])`,
 );
 
 /** Prolongs a lock that is held. */
@@ -242,15 +260,22 @@ ${HAND_OVER}`,
 /** Reads one state without the lock. */
 export const READ = script(
   'read',
+  3,
   2,
-  2,
-  `-- Reads one state and restarts its window, unless a turn is open: that one keeps it alive.
--- KEYS[1] lock  KEYS[2] states
+  `-- Reads one state and restarts its window, unless a turn is open: that one keeps it alive. Where the lock may be kept
+-- between turns a mark stands for the window until the lock is given up.
+-- KEYS[1] lock  KEYS[2] states  KEYS[3] mark of who has read
 -- ARGV[1] field of the state
 -- ARGV[2] ms the states live from now on
 -- Returns the record, or nil.
 local record = redis.call('HGET', KEYS[2], ARGV[1])
-if record and redis.call('EXISTS', KEYS[1]) == 0 then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+if not record then return record end
+local holder = redis.call('GET', KEYS[1])
+if not holder then
+  redis.call('PEXPIRE', KEYS[2], ARGV[2])
+elseif string.sub(holder, 1, 1) == '${LEASING}' then
+  redis.call('SET', KEYS[3], '', 'PX', ARGV[2])
+end
 return record
 `,
 );
@@ -339,6 +364,7 @@ export const REDIS_SCRIPTS: readonly RedisScript[] = [
   ACQUIRE,
   COMMIT,
   FINISH,
+  FINISH_LEASE,
   RENEW,
   LEAVE,
   READ,

@@ -29,7 +29,7 @@ import { takeRedisCensus } from './redis-census.js';
 import { RedisConnection } from './redis-connection.js';
 import type { BegunStates, HoldHost } from './hold-host.js';
 import { RedisHold } from './redis-hold.js';
-import { RedisKeys } from './redis-keys.js';
+import { LEASING, RedisKeys } from './redis-keys.js';
 import { RedisWatches } from './redis-watches.js';
 import { parseWake } from './wake-message.js';
 
@@ -64,7 +64,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   readonly leaseHoldMs: number;
   readonly underWay = new OpenWork();
 
-  private readonly instance = randomBytes(INSTANCE_BYTES).toString('base64url');
+  private readonly instance: string;
   private readonly keys: RedisKeys;
   private readonly connection: RedisConnection;
   private readonly holds = new HoldTable();
@@ -92,9 +92,15 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     this.expirationMs = expirationMs;
     this.lockExpirationMs = lockExpirationMs;
     this.leaseHoldMs = redis.leaseHoldMs;
+    this.instance = (this.leaseHoldMs > 0 ? LEASING : '') + randomBytes(INSTANCE_BYTES).toString('base64url');
     this.keys = new RedisKeys(redis.keyPrefix);
     this.connection = new RedisConnection({ ...redis, clock });
-    this.commands = new LockCommands(this.connection, this.keys, { clock, expirationMs, lockExpirationMs });
+    this.commands = new LockCommands(this.connection, this.keys, {
+      clock,
+      expirationMs,
+      lockExpirationMs,
+      leaseHoldMs: this.leaseHoldMs,
+    });
     this.renewer = new DeadlineWorker(this.renewals, {
       clock,
       onDue: (hold) => this.renew(hold),
@@ -235,8 +241,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     say(() => {
       this.touch(ident, held.names, (name) => held.record(name) as StateRecord);
       if (isHanded) this.expirations.yield(ident);
-      // It was over while the lock was kept between turns.
-      if (windowMs <= 0) this.expirations.expire(ident);
+      // It was over while the lock was kept between turns, unless another process has read them.
+      if (windowMs <= 0) this.expirations.end(ident);
     });
   }
 
