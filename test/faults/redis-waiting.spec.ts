@@ -398,6 +398,23 @@ describe('a lock that is kept under leaseHold', () => {
     expect(await holder.modifyState(token, (counter) => counter.count)).toBe(4);
   });
 
+  it('keeps what it acknowledges when it was handed over and Redis stands still for longer than that lasts', async () => {
+    const { turn, waiter, token, served } = await openContended({ redis: { leaseHold: '250ms' } });
+    await turn.commit();
+    await served;
+    // Also what is acknowledged without asking Redis.
+    const before = await store.scripts();
+    expect(await waiter.modifyState(token, (counter) => (counter.count += 1))).toBe(2);
+    expect(await store.scripts()).toBe(before);
+    store.server.pause();
+    await delay(1_300);
+    store.server.resume();
+    const other = await store.open();
+
+    expect(await other.modifyState(token, (counter) => counter.count)).toBe(2);
+    expect(store.logs.errors).toStrictEqual([]);
+  });
+
   it('loses at most leaseHold of what was acknowledged when its process is killed', async () => {
     const leaseHoldMs = 200;
     const worker = await store.startWorker('leased', { redis: { leaseHold: leaseHoldMs } });

@@ -87,6 +87,8 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   /** Turns have queued for it here. */
   private isShared = false;
   private isRenewing = false;
+  /** It was handed over and lives for a moment only: too short to acknowledge anything that is not stored. */
+  private isBrief = false;
   /** Somebody watches: turns say what they do, and are stored at once. */
   private isWatched = false;
   private isEnding = false;
@@ -172,6 +174,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     const isAcknowledged =
       host.leaseHoldMs > 0 &&
       !isWatched &&
+      !this.isBrief &&
       !this.isEnding &&
       this.contendedSinceMs === undefined &&
       !this.isCommitting &&
@@ -196,6 +199,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     this.owner = owner;
     this.states = HeldStates.load(fields, this.host.codec);
     this.leaseUntilMs = untilMs;
+    this.isBrief = owner !== this.id;
     this.host.held(this);
     // Its caller may have left in the tick in which the lock came.
     if (!this.host.isClaimed(this.ident)) this.goOn();
@@ -273,7 +277,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     try {
       const isHeld = await host.commands.renew(this);
       if (!isHeld) this.lose();
-      else if (this.isLive) this.leaseUntilMs = nowMs + host.lockExpirationMs;
+      else if (this.isLive) this.prolonged(nowMs);
     } catch {
       // The server is silent. It is tried again until the lease must have run out.
     } finally {
@@ -312,7 +316,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     if (!this.isLive) throw this.lostBy(turn);
     const sentAtMs = this.host.clock.nowMs();
     if (await this.host.commands.renew(this)) {
-      this.leaseUntilMs = sentAtMs + this.host.lockExpirationMs;
+      this.prolonged(sentAtMs);
       return;
     }
     const error = this.lostBy(turn);
@@ -345,7 +349,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     if (!isKept) {
       this.host.released(this, windowMs, verdict === 'wanted');
     } else if (this.isLive) {
-      this.leaseUntilMs = sentAtMs + this.host.lockExpirationMs;
+      this.prolonged(sentAtMs);
       if (verdict === 'wanted') this.contendedSinceMs ??= this.host.clock.nowMs();
       this.reopen();
     }
@@ -396,6 +400,12 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     if (this.isEnding) return true;
     if (this.contendedSinceMs === undefined) return false;
     return this.turns >= SLICE_TURNS || this.host.clock.nowMs() - this.contendedSinceMs >= SLICE_MS;
+  }
+
+  /** The server has prolonged the lock, at that time or later. */
+  private prolonged(sentAtMs: number): void {
+    this.leaseUntilMs = sentAtMs + this.host.lockExpirationMs;
+    this.isBrief = false;
   }
 
   private rememberBegun({ changed }: TurnChanges): void {
@@ -486,7 +496,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
       this.lose(batch);
       return;
     }
-    this.leaseUntilMs = sentAtMs + host.lockExpirationMs;
+    this.prolonged(sentAtMs);
     if (verdict === 'wanted') this.contendedSinceMs ??= host.clock.nowMs();
     this.succeed(batch.turns);
     // Whoever shuts down waits for this commit, and has to find the next step under way.
