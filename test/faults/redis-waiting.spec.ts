@@ -10,6 +10,7 @@ import { failureOf, Gate, newIdent, until, untilWaiting, type OpenManager } from
 import { CounterState } from '../conformance/states.js';
 import { RecordedLogs } from '../support/manager-logs.js';
 import { LedgerState } from '../support/manager-worker.states.js';
+import type { RedisProxy } from '../support/redis-proxy.js';
 import { TestRedis } from '../support/test-redis.js';
 
 /** What the machine may be late by: half of the second after which a waiter asks by itself. */
@@ -268,6 +269,90 @@ describe('a waiter in another process', () => {
     expect(await store.server.keys('*:wait')).toStrictEqual([]);
     await turn.rollback();
     expect(await store.server.keys()).toStrictEqual([]);
+  });
+});
+
+/** A manager whose network may be mute. */
+async function openBehindProxy(): Promise<{ proxy: RedisProxy; manager: OpenManager }> {
+  const proxy = await store.startProxy();
+  return { proxy, manager: await store.open({ redis: { url: proxy.url } }) };
+}
+
+describe('the first caller of a process', () => {
+  it('S9: waits no longer than he may while Redis does not answer, and what it has granted is given back', async () => {
+    const { proxy, manager } = await openBehindProxy();
+    proxy.mute();
+    const startMs = performance.now();
+    const failure = await failureOf(manager.openTurn(newIdent(), { acquireTimeout: 100 }));
+
+    expect(failure).toMatchObject({ name: 'LockTimeoutError' });
+    expect(performance.now() - startMs).toBeLessThan(100 + TOLERANCE_MS);
+    expect(manager.stats()).toMatchObject({ openTurns: 0, waiting: 0 });
+    proxy.unmute();
+    await manager.getState(new StateToken(newIdent(), CounterState));
+    expect(await store.lockKeys()).toStrictEqual([]);
+  });
+
+  it('S9: leaves with his signal while Redis does not answer, and what it has granted is given back', async () => {
+    const { proxy, manager } = await openBehindProxy();
+    const controller = new AbortController();
+    const reason = new Error('gone');
+    proxy.mute();
+    const startMs = performance.now();
+    const failure = failureOf(manager.openTurn(newIdent(), { signal: controller.signal }));
+    controller.abort(reason);
+
+    expect(await failure).toBe(reason);
+    expect(performance.now() - startMs).toBeLessThan(TOLERANCE_MS);
+    proxy.unmute();
+    await manager.getState(new StateToken(newIdent(), CounterState));
+    expect(await store.lockKeys()).toStrictEqual([]);
+  });
+
+  it('S9: leaves the lock that he has not waited for to the next of his process', async () => {
+    const { proxy, manager } = await openBehindProxy();
+    const token = new StateToken(newIdent(), CounterState);
+    proxy.mute();
+    const first = failureOf(manager.openTurn(token.ident, { acquireTimeout: 100 }));
+    const gate = new Gate();
+    const next = manager.modifyState(token, async (counter) => {
+      await gate.opened;
+      counter.increment();
+    });
+    expect(await first).toMatchObject({ name: 'LockTimeoutError' });
+    const [lock] = (await store.server.keys('*:lock')) as [string];
+    const owner = await store.client.get(lock);
+    proxy.unmute();
+    await until(() => manager.stats().openTurns === 1, 'the turn of the next one');
+    await manager.getState(token);
+
+    expect(await store.client.get(lock)).toBe(owner);
+    const other = (await store.open()).modifyState(token, (counter) => counter.count);
+    await untilRegistered();
+    gate.open();
+    await next;
+    expect(await other).toBe(1);
+  });
+
+  it('S9: waits no longer than he may for a turn over several idents that is being stored', async () => {
+    const { proxy, manager } = await openBehindProxy();
+    const tokens = [newIdent(), newIdent()].map((ident) => new StateToken(ident, CounterState));
+    let isMute = false;
+    const several = manager.modifyStates(tokens, (...counters) => {
+      for (const counter of counters) counter.increment();
+      proxy.mute();
+      isMute = true;
+    });
+    await until(() => isMute && manager.stats().openTurns === 0, 'the end of the turn');
+    const token = tokens[0] as StateToken<CounterState>;
+    const startMs = performance.now();
+    const failure = await failureOf(manager.openTurn(token.ident, { acquireTimeout: 100 }));
+
+    expect(failure).toMatchObject({ name: 'LockTimeoutError' });
+    expect(performance.now() - startMs).toBeLessThan(100 + TOLERANCE_MS);
+    proxy.unmute();
+    await several;
+    expect(await manager.modifyState(token, ({ count }) => count)).toBe(1);
   });
 });
 

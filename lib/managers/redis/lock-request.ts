@@ -80,8 +80,11 @@ export class LockRequest {
       canWait ? 'first' : 'no',
       (reply) => this.asked.resolve(this.answered(reply, askedAtMs)),
       (error) => {
-        if (!host.commands.wasNeverSent(error)) void this.giveBack();
-        this.refuse();
+        // Whoever has left before gives back what may have come all the same.
+        if (this.phase === 'asking') {
+          if (!host.commands.wasNeverSent(error)) void this.giveBack();
+          this.refuse();
+        }
         this.asked.reject(error);
       },
     );

@@ -23,7 +23,6 @@ import type { HeldStates, StatesMade } from '../held-states.js';
 import { HoldTable } from './hold-table.js';
 import { JointCommit } from './joint-commit.js';
 import { LockCommands } from './lock-commands.js';
-import type { LockRequest } from './lock-request.js';
 import { OpenWork } from './open-work.js';
 import { takeRedisCensus } from './redis-census.js';
 import { RedisConnection } from './redis-connection.js';
@@ -340,8 +339,19 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     const hold =
       this.holds.of(ident) ?? this.openHold(ident, wait.timeoutMs > 0 && this.options.maxWaiters > 0);
     const { request } = hold;
-    if (request.phase === 'asking') return request.whenAsked();
-    return request.phase === 'waiting' ? this.whenGranted(request, turn, wait) : hold.whenGone();
+    const leftMs = wait.timeoutMs - (this.clock.nowMs() - wait.startMs);
+    if (request.phase === 'waiting')
+      return this.inTime(request.whenGranted(), turn, wait, leftMs, 'held by another process');
+    // Whoever tries only once is told how that went, however long it takes.
+    const patienceMs = wait.timeoutMs > 0 ? leftMs : Infinity;
+    if (request.phase === 'over')
+      return this.inTime(hold.whenGone(), turn, wait, patienceMs, 'being stored or given up');
+    const asked = request.whenAsked();
+    // That ends with `commandTimeout` at the latest: who has more time than that needs no timer of his own.
+    const isPatient = patienceMs > this.options.redis.commandTimeoutMs;
+    if (isPatient && wait.signal === undefined) return asked;
+    const holder = 'not granted yet, because Redis has not answered';
+    return this.inTime(asked, turn, wait, isPatient ? Infinity : patienceMs, holder);
   }
 
   protected override waitingOutside(ident: string): number {
@@ -367,20 +377,24 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     return hold;
   }
 
-  /** Waits for a lock that another process has. */
-  private whenGranted(request: LockRequest, turn: ManagedTurn, wait: LockWait): Promise<void> {
-    const { timeoutMs, startMs, signal } = wait;
-    const { clock } = this;
+  /** Waits for what `turn` needs to get its lock, for `leftMs` at most and until its signal; `holder` says where that is. */
+  private inTime(
+    event: Promise<unknown>,
+    turn: ManagedTurn,
+    { timeoutMs, signal }: LockWait,
+    leftMs: number,
+    holder: string,
+  ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted === true) {
         reject(signal.reason);
         return;
       }
       const abort = (): void => leave(signal?.reason);
-      const expire = (): void => leave(lockTimeout(turn, timeoutMs, 'held by another process'));
-      const timer = clock.startTimer(expire, timeoutMs - (clock.nowMs() - startMs));
+      const expire = (): void => leave(lockTimeout(turn, timeoutMs, holder));
+      const timer = leftMs === Infinity ? undefined : this.clock.startTimer(expire, leftMs);
       const stop = (): void => {
-        timer.cancel();
+        timer?.cancel();
         signal?.removeEventListener('abort', abort);
       };
       const leave = (error: unknown): void => {
@@ -390,7 +404,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
       // As for a wait in this process: many who wait with one signal are no leak.
       if (signal !== undefined) setMaxListeners(0, signal);
       signal?.addEventListener('abort', abort, { once: true });
-      request.whenGranted().finally(stop).then(resolve, reject);
+      event.finally(stop).then(resolve, reject);
     });
   }
 
