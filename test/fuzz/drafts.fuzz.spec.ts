@@ -7,7 +7,7 @@ import { StateDraft } from '../../lib/internal/state-draft.js';
 import { seededRandom } from '../conformance/harness.js';
 import { SEED, tries } from './bytes.js';
 
-const TURNS = tries(15);
+const TURNS = tries(5);
 
 @State('fuzz.leaf')
 class Leaf {
