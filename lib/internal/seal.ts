@@ -1,5 +1,5 @@
 import { types } from 'node:util';
-import { current, freeze, immerable, isDraft, original } from 'immer';
+import { freeze, immerable, isDraft } from 'immer';
 import { StateSerializationError } from '../state.errors.js';
 import { definitionOf } from './state-definition.js';
 
@@ -83,9 +83,8 @@ class Sealer {
     if (isPrimitive(value) || value === base) return value;
     if (this.path.length > DEEP) this.deep = true;
     if (this.path.length > MAX_DEPTH) this.refuse(`is circular, or deeper than ${MAX_DEPTH} levels`);
-    // A draft is taken for what it looks like now: it dies with its turn. Where it was made from what is known to be good
-    // and has not been changed, that is what it is.
-    if (isDraft(value)) return this.sealObject(value, sourceOf(value) === base ? base : undefined, true);
+    // A draft is taken for what it looks like now: it dies with its turn.
+    if (isDraft(value)) return this.sealObject(value, base, true);
     // A root with a base is Immer's own copy, which nobody else has.
     const isOwn = this.path.length === 0 && base !== undefined;
     return this.sealObject(value, base, this.options.copy === true && !isOwn);
@@ -99,7 +98,7 @@ class Sealer {
       return this.sealFields(value, prototype, base, copy);
     if (types.isDate(value)) return this.sealDate(value, prototype);
     if (types.isMap(value) && Object.hasOwn(prototype, 'set')) return this.sealMap(value, base, copy);
-    if (types.isSet(value) && Object.hasOwn(prototype, 'add')) return this.sealSet(value, base, copy);
+    if (types.isSet(value) && Object.hasOwn(prototype, 'add')) return this.sealSet(value, copy);
     if (types.isTypedArray(value) && Object.hasOwn(prototype, 'BYTES_PER_ELEMENT')) {
       this.binary = true;
       return value.slice();
@@ -115,24 +114,20 @@ class Sealer {
     const isTrusted = this.path.length === 0 && base !== undefined;
     const isLive = isDraft(value);
     let target = copy ? (Object.create(prototype) as Record<string, unknown>) : fields;
-    let isUnchanged = isLive && baseFields !== undefined;
     for (const symbol of Object.getOwnPropertySymbols(value)) {
       if (symbol !== immerable) this.refuseAt({ entry: symbol }, 'has a symbol for a key');
     }
-    const keys = Object.keys(fields);
-    for (const key of keys) {
+    for (const key of Object.keys(fields)) {
       if (key === '__proto__') this.refuseAt(key, 'has a forbidden key');
-      if (!isTrusted && !isLive && isAccessor(fields, key)) this.refuseAt(key, 'is an accessor, not a value');
+      if (!isTrusted && isAccessor(fields, key)) this.refuseAt(key, 'is an accessor, not a value');
       const child = isLive ? storedIn(fields, key) : fields[key];
       const sealed = isPrimitive(child) ? child : this.sealAt(key, child, baseFields?.[key]);
-      isUnchanged &&= Object.is(sealed, baseFields?.[key]);
       if (target !== fields) target[key] = sealed;
       else if (sealed !== child) {
         if (Object.isFrozen(fields)) target = Object.assign(Object.create(prototype) as object, fields);
         target[key] = sealed;
       }
     }
-    if (isUnchanged && haveSameKeys(keys, baseFields as object)) return baseFields as object;
     return this.freeze(target);
   }
 
@@ -143,7 +138,6 @@ class Sealer {
     // All at once is much faster than item by item; of a draft it would make a draft of each of them.
     const items = copy && !isLive ? (Array.prototype.slice.call(value) as readonly unknown[]) : value;
     let target = isLive ? [] : (items as unknown[]);
-    let isUnchanged = isLive && baseItems?.length === items.length;
     for (let index = 0; index < items.length; index += 1) {
       const item = isLive ? storedIn(items, index) : items[index];
       if (item === undefined && !(index in items)) this.refuseAt(index, 'is a hole in an array');
@@ -155,54 +149,41 @@ class Sealer {
       } else if (item !== baseItems[index]) {
         // After a splice every item stands elsewhere: those of the base are good wherever they stand. All of them are
         // frozen: what is not is one that has changed, and needs no search.
-        const source = sourceOf(item);
-        if (source !== baseItems[index] && Object.isFrozen(source)) known ??= new Set(baseItems);
-        const isKnown = known?.has(source) === true;
-        if (!isKnown || source !== item)
-          sealed = this.sealAt(index, item, isKnown ? source : baseItems[index]);
+        const isFrozen = Object.isFrozen(item);
+        if (isFrozen) known ??= new Set(baseItems);
+        if (!isFrozen || known?.has(item) !== true) sealed = this.sealAt(index, item, baseItems[index]);
       }
-      isUnchanged &&= Object.is(sealed, baseItems?.[index]);
       if (target !== items) target[index] = sealed;
       else if (sealed !== item) {
         if (Object.isFrozen(items)) target = items.slice();
         target[index] = sealed;
       }
     }
-    return isUnchanged ? (baseItems as readonly unknown[]) : this.freeze(target);
+    return this.freeze(target);
   }
 
   private sealMap(value: ReadonlyMap<unknown, unknown>, base: unknown, copy: boolean): object {
     const baseMap = types.isMap(base) ? (base as ReadonlyMap<unknown, unknown>) : undefined;
     const entries: [unknown, unknown][] = [];
     let replaced = copy;
-    let isUnchanged = isDraft(value) && baseMap?.size === value.size;
-    for (const [key, item] of entriesOf(value)) {
+    for (const [key, item] of value) {
       const step = { entry: key };
-      const isKnown = baseMap?.has(key) === true;
-      const sealedKey = isKnown || isPrimitive(key) ? key : this.sealAt(step, key, undefined);
-      const before = baseMap?.get(key);
-      const sealed = this.sealAt(step, item, before);
-      isUnchanged &&= isKnown && Object.is(sealed, before);
+      const sealedKey = isPrimitive(key) ? key : this.sealAt(step, key, undefined);
+      const sealed = this.sealAt(step, item, baseMap?.get(key));
       replaced ||= sealed !== item || sealedKey !== key;
       entries.push([sealedKey, sealed]);
     }
-    if (isUnchanged) return baseMap as object;
     return this.freeze(replaced ? new Map(entries) : value);
   }
 
-  private sealSet(value: ReadonlySet<unknown>, base: unknown, copy: boolean): object {
-    const baseItems = types.isSet(base) ? (base as ReadonlySet<unknown>) : undefined;
+  private sealSet(value: ReadonlySet<unknown>, copy: boolean): object {
     const items: unknown[] = [];
     let replaced = copy;
-    let isUnchanged = isDraft(value) && baseItems?.size === value.size;
     for (const item of value) {
-      const source = sourceOf(item);
-      const sealed = this.sealAt(items.length, item, baseItems?.has(source) === true ? source : undefined);
-      isUnchanged &&= baseItems?.has(sealed) === true;
+      const sealed = this.sealAt(items.length, item, undefined);
       replaced ||= sealed !== item;
       items.push(sealed);
     }
-    if (isUnchanged) return baseItems as object;
     return this.freeze(replaced ? new Set(items) : value);
   }
 
@@ -256,26 +237,6 @@ export function isPrimitive(value: unknown): value is string | number | boolean 
 /** What stands at `key` of a draft. Reading it from the draft would make another draft of it. */
 function storedIn(draft: object, key: PropertyKey): unknown {
   return Object.getOwnPropertyDescriptor(draft, key)?.value;
-}
-
-/** What a draft was made from; everything else is its own source. */
-function sourceOf(value: unknown): unknown {
-  return isDraft(value) ? original(value) : value;
-}
-
-/**
- * The entries of a Map; where it is a draft, those that have not been changed as they are stored: reading them from the
- * draft would make a draft of each.
- */
-function* entriesOf(map: ReadonlyMap<unknown, unknown>): Generator<[unknown, unknown], void, undefined> {
-  if (!isDraft(map)) return yield* map;
-  const now = current(map as Map<unknown, unknown>);
-  const before = original(map as Map<unknown, unknown>);
-  for (const [key, item] of now) yield [key, item === before?.get(key) ? item : map.get(key)];
-}
-
-function haveSameKeys(keys: readonly string[], base: object): boolean {
-  return keys.length === Object.keys(base).length && keys.every((key) => Object.hasOwn(base, key));
 }
 
 function isAccessor(fields: object, key: string): boolean {

@@ -92,6 +92,7 @@ describe.each(HTTP_PLATFORMS)('The end of a handler (%s)', (platform) => {
       await once(response, 'end');
       await turn.rollback();
       expect(text).toContain('event: error');
+      expect(text).toContain('The state is busy.');
     });
   });
 
