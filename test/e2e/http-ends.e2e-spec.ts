@@ -134,6 +134,12 @@ describe.each(HTTP_PLATFORMS)('The end of a handler (%s)', (platform) => {
     expect((await call(app, '/throws-state', { token: 'thrown' })).status).toBe(500);
   });
 
+  it('is not the end of the process when what it throws cannot even be looked at', async () => {
+    const response = await open(app, '/throws-dead', { method: 'GET', token: 'dead' });
+    response.resume();
+    await once(response, 'end');
+  });
+
   it('leaves a client its states when it could not be told of its new ident', async () => {
     await inParallel(SOME, async (index) => {
       const token = `stream-${index}`;

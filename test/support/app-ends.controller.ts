@@ -174,6 +174,16 @@ export class EndsController {
     return throwError(() => cart);
   }
 
+  @Sse('throws-dead')
+  throwsDead(@InjectState() _counter: CounterState) {
+    return defer(async () => {
+      let dead: object | undefined;
+      const other = new StateToken('another one', CartState);
+      await this.states.modifyState(other, (cart) => void (dead = cart));
+      throw dead;
+    });
+  }
+
   @Sse('login-stream')
   async loginStream(
     @StateIdent() ident: string,
