@@ -15,6 +15,9 @@ import { RecordedLogs } from '../support/manager-logs.js';
 import { failureOf, Gate, newIdent, tick, type ConformanceHarness } from './harness.js';
 import { CartState, CounterState, NestedState } from './states.js';
 
+/** Long enough for a few calls in a row, on the real clock of a busy machine too. */
+const WINDOW_MS = 450;
+
 const ALL: readonly StateHookReason[] = ['created', 'expired', 'deleted', 'evicted', 'lock-lost'];
 
 /** What `@OnState()` does for a method. */
@@ -56,7 +59,7 @@ export function hooksSuite(harness: ConformanceHarness): void {
 
   describe('hooks', () => {
     it('are called once for each event, with the last committed state and its token', async () => {
-      const manager = await harness.open({ expiration: 150 });
+      const manager = await harness.open({ expiration: WINDOW_MS });
       const seen: [StateHookReason, number, string][] = [];
       onState(manager, CounterState, ALL, (counter, { reason, token }) => {
         expect(counter).toBeInstanceOf(CounterState);
@@ -132,7 +135,7 @@ export function hooksSuite(harness: ConformanceHarness): void {
     });
 
     it('are told what was read last too: a read begins a new window', async () => {
-      const manager = await harness.open({ expiration: 150 });
+      const manager = await harness.open({ expiration: WINDOW_MS });
       const token = new StateToken(newIdent(), NestedState);
       const seen: Immutable<NestedState>[] = [];
       const again: Immutable<NestedState>[] = [];
@@ -145,7 +148,7 @@ export function hooksSuite(harness: ConformanceHarness): void {
       });
       const stored = await manager.getState(token);
       for (let round = 0; round < 4; round += 1) {
-        await harness.advance(60);
+        await harness.advance(WINDOW_MS / 3);
         await manager.getState(token);
       }
       expect(seen).toHaveLength(0);
@@ -246,7 +249,7 @@ export function hooksSuite(harness: ConformanceHarness): void {
     });
 
     it('run outside of the turn and of the async context that caused them, and may use the manager', async () => {
-      const manager = await harness.open({ expiration: 120 });
+      const manager = await harness.open({ expiration: WINDOW_MS });
       const logs = RecordedLogs.start();
       const storage = new AsyncLocalStorage<string>();
       const token = new StateToken(newIdent(), CounterState);

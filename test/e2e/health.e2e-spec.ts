@@ -139,8 +139,10 @@ describe('StateHealthIndicator', () => {
     await using server = await RedisServer.start();
     await using proxy = await RedisProxy.start(server.port);
     await start({ mode: 'redis', redis: { url: proxy.url, commandTimeout: '2s' } });
-    const up = await healthOf();
-    expect(up.status).toBe(200);
+    const upByMs = performance.now() + 5_000;
+    let up = await healthOf();
+    // A busy machine may take too long for the first answer.
+    for (; up.status !== 200; up = await healthOf()) expect(performance.now()).toBeLessThan(upByMs);
     expect(up.states.mode).toBe('redis');
     expect(up.states.storeMs).toBeLessThan(150);
 

@@ -67,7 +67,7 @@ export async function countOf(app: TestApp, ident: string): Promise<number> {
 
 /** The lock of `ident` is free, and not one that is given back when its time is up: the next one is let in long before. */
 export async function expectEntrySoon(app: TestApp, ident: string): Promise<void> {
-  const turn = await app.states.openTurn(ident, { acquireTimeout: 500, label: 'the next one' });
+  const turn = await app.states.openTurn(ident, { acquireTimeout: 5_000, label: 'the next one' });
   await turn.rollback();
 }
 
