@@ -1,7 +1,11 @@
+import { readdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, expect, it } from '@jest/globals';
-import { StateStoreUnavailableError, type StateModuleOptions } from 'nestjs-state';
-import { failureOf } from '../conformance/harness.js';
+import { describe, expect, it, jest } from '@jest/globals';
+import { StateStoreUnavailableError, StateToken, type StateModuleOptions } from 'nestjs-state';
+import { StoreCheck } from '../../lib/managers/disk/store-check.js';
+import { StoreOwner } from '../../lib/managers/disk/store-owner.js';
+import { failureOf, Gate } from '../conformance/harness.js';
+import { CounterState } from '../conformance/states.js';
 import { DiskFolder } from '../support/disk-folder.js';
 import { checkLedger } from '../support/ledger.js';
 import { openDiskManager } from '../support/manager-disk.js';
@@ -116,5 +120,48 @@ describe('Processes on a disk', () => {
       if (value instanceof ManagerWorker) await (round % 2 === 0 ? value.kill() : value.close());
       else await value.onModuleDestroy();
     }
+  });
+
+  it('that close have the store until it is marked as closed', async () => {
+    await using folder = await DiskFolder.create();
+    const first = await openDiskManager(folder.path);
+    await first.setState(new StateToken('ident', CounterState), { count: 1 } as CounterState);
+    // Making the mark takes as long as a read of the file: whoever comes meanwhile would be told that it is damaged.
+    const [marking, gate] = [new Gate(), new Gate()];
+    const makeMark = StoreCheck.prototype.closed;
+    const held = jest.spyOn(StoreCheck.prototype, 'closed').mockImplementation(async function (
+      this: StoreCheck,
+    ) {
+      marking.open();
+      await gate.opened;
+      await makeMark.call(this);
+    });
+    const closing = first.onModuleDestroy();
+    await marking.opened;
+    await expect(openDiskManager(folder.path)).rejects.toThrow(/Another process uses the states/);
+    gate.open();
+    await closing;
+    held.mockRestore();
+
+    const next = await openDiskManager(folder.path);
+    expect(await next.count()).toBe(1);
+    await next.onModuleDestroy();
+  });
+
+  it('take the mark of the last one away before they write anything', async () => {
+    await using folder = await DiskFolder.create();
+    await (await openDiskManager(folder.path)).onModuleDestroy();
+    const files: string[] = [];
+    const claim = jest.spyOn(StoreOwner, 'claim').mockImplementation(async () => {
+      files.push(...(await readdir(folder.path)));
+      throw new Error('killed');
+    });
+    await failureOf(openDiskManager(folder.path));
+    claim.mockRestore();
+
+    expect(files).toContain('data.mdb');
+    expect(files).not.toContain('closed.sha256');
+    const next = await openDiskManager(folder.path);
+    await next.onModuleDestroy();
   });
 });

@@ -97,11 +97,12 @@ export class DiskStore {
       });
       assertOurs(root, folder);
       const store = new DiskStore(root, check, freeBytes ?? (() => freeBytesOf(folder)));
+      // Before the first word is written: who is killed in between would leave a mark of what is not there any more.
+      await check.opened();
       store.owner = await StoreOwner.claim(folder, {
         read: () => store.readOwner(),
         replace: (known, next) => store.replaceOwner(known, next),
       });
-      await check.opened();
       return store;
     } catch (cause) {
       await root?.close();
@@ -159,10 +160,10 @@ export class DiskStore {
   /** Nobody reads or writes any more. Another process may have the store afterwards. */
   async close(): Promise<void> {
     try {
-      this.owner?.resign();
-    } finally {
       await this.root.close();
       await this.check.closed();
+    } finally {
+      // Last: whoever has the store before the mark is made would be told by it that the file is damaged.
       await this.owner?.close();
     }
   }
@@ -216,11 +217,11 @@ export class DiskStore {
     return this.meta.getBinary('owner')?.toString() || undefined;
   }
 
-  private replaceOwner(known: string | undefined, next: string | undefined): boolean {
+  private replaceOwner(known: string | undefined, next: string): boolean {
     return this.root.transactionSync(() => {
       if ((this.meta.getBinary('owner')?.toString() || undefined) !== known) return false;
       void this.meta.put('format', Buffer.from(FORMAT));
-      void this.meta.put('owner', Buffer.from(next ?? ''));
+      void this.meta.put('owner', Buffer.from(next));
       return true;
     });
   }

@@ -14,7 +14,7 @@ const ANSWER_MS = 1_000;
 export interface OwnerRegister {
   read(): string | undefined;
   /** Puts `next` in the place of `known`, unless something else stands there: then it returns false. */
-  replace(known: string | undefined, next: string | undefined): boolean;
+  replace(known: string | undefined, next: string): boolean;
 }
 
 /**
@@ -30,14 +30,13 @@ export class StoreOwner {
     private readonly folder: string,
     private readonly name: string,
     private readonly server: Server,
-    private readonly register: OwnerRegister,
   ) {}
 
   /** @throws {StateStoreUnavailableError} when another process, or another manager of this one, uses the store. */
   static async claim(folder: string, register: OwnerRegister): Promise<StoreOwner> {
     const name = randomBytes(6).toString('hex');
     const server = await listen(addressOf(folder, name));
-    const owner = new StoreOwner(folder, name, server, register);
+    const owner = new StoreOwner(folder, name, server);
     try {
       // Whoever comes at the same time listens as well: only one of them gets his name in, the others find it there.
       for (;;) {
@@ -58,12 +57,7 @@ export class StoreOwner {
     }
   }
 
-  /** The next one who comes may have the store. To be called while it is open. */
-  resign(): void {
-    this.register.replace(this.name, undefined);
-  }
-
-  /** Stops listening. */
+  /** Stops listening: the next one who comes finds nobody behind the name in the store, and may have it. */
   async close(): Promise<void> {
     await new Promise((resolve) => this.server.close(resolve));
     await removeSocket(this.folder, this.name);
