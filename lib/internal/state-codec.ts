@@ -72,8 +72,14 @@ type PackedStep = readonly [
  * as the class it is asked for. Cost: one visit of the state each way.
  */
 export class StateCodec {
-  // Without shared structures: each record can be read by a process that has seen no other.
-  private readonly packr = new Packr({ moreTypes: true, useRecords: true, copyBuffers: true });
+  // Without shared structures: each record can be read by a process that has seen no other. And without `toJSON`, which is a
+  // key like any other here: beside one named `constructor` it would be called.
+  private readonly packr = new Packr({
+    moreTypes: true,
+    useRecords: true,
+    copyBuffers: true,
+    useToJSON: false,
+  });
   private readonly desk = new Uint8Array(DESK_BYTES);
   private readonly fieldNames = new WeakMap<object, readonly string[]>();
   /** Of what is being packed: how many values there were, and whether JSON has a form for all of them. */

@@ -19,6 +19,10 @@ export const ALLOWED: [string, () => unknown][] = [
   ['an empty object', () => ({})],
   ['an object with an undefined field', () => ({ a: undefined, b: 1 })],
   ['an object with the keys of its prototype', () => ({ constructor: 1, toString: 2, hasOwnProperty: 3 })],
+  [
+    'an object with the keys that say how to write it',
+    () => ({ constructor: 1, toJSON: 2, then: 3, list: Array.from({ length: 40 }, () => 0) }),
+  ],
   ['an object with numbers for keys', () => ({ 1: 'a', 0: 'b', '-1': 'c' })],
   [
     'an object that looks like an envelope',

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { readFile, truncate, writeFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it } from '@jest/globals';
+import { describe, expect, it, jest } from '@jest/globals';
 import { open } from 'lmdb';
 import { StateStoreUnavailableError, StateToken } from 'nestjs-state';
+import { StateCodec } from '../../lib/internal/state-codec.js';
 import { failureOf, Gate, seededRandom, tick, until } from '../conformance/harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
 import { DiskFolder } from '../support/disk-folder.js';
@@ -346,5 +347,18 @@ describe('A disk without room', () => {
     const again = await openDiskManager(folder.path);
     expect((await again.getState(token)).count).toBe(3);
     await again.onModuleDestroy();
+  });
+
+  it('ends the shutdown when it cannot even be begun', async () => {
+    await using folder = await DiskFolder.create();
+    const logs = RecordedLogs.start();
+    const manager = await openDiskManager(folder.path, { disk: { flushInterval: '1h' } });
+    await manager.modifyState(new StateToken('ident', CounterState), (counter) => void (counter.count = 3));
+    const encode = jest.spyOn(StateCodec.prototype, 'encode').mockImplementation(() => {
+      throw new Error('no form for it');
+    });
+    await manager.onModuleDestroy();
+    encode.mockRestore();
+    expect(logs.errors.join()).toContain('The last states could not be written. Error: no form for it');
   });
 });

@@ -96,8 +96,10 @@ export class DiskWriter {
   async flush(): Promise<void> {
     this.tell();
     while (this.writing !== undefined || this.waiting.size > 0) {
+      // What cannot even be begun has failed when `write` returns: nothing is being written then.
+      const current = this.writing ?? this.done;
       if (this.writing === undefined) void this.write();
-      await this.writing?.promise;
+      await current.promise;
     }
   }
 
