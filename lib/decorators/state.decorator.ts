@@ -18,8 +18,8 @@ export interface StateDeclaration {
    */
   version?: number;
   /**
-   * Turns the fields stored by an older version into those of this one; may change `old` and return it. When it
-   * throws, the state starts afresh, with one warning and an `unreadable` event.
+   * Turns the fields stored by an older version into those of this one; may change `old` and return it, and must not
+   * be async. When it throws, the state starts afresh, with one warning and an `unreadable` event.
    */
   migrate?: (old: Record<string, unknown>, version: number) => object;
 }

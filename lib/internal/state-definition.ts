@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { immerable } from 'immer';
 
 /** A class the library can create without arguments. */
@@ -63,6 +64,8 @@ export function upgrade(
       ? definition.migrate(fields, version)
       : fields;
   if (typeof current !== 'object' || current === null) throw new Error('`migrate` returned no object');
+  // A promise has no fields: the state would be taken for one that has none, and be stored as that.
+  if (types.isPromise(current)) throw new Error('`migrate` returned a promise: it must not be async');
   // Assigned, it would make a state of another class.
   if (Object.hasOwn(current, '__proto__')) throw new Error('it has a forbidden key');
   return Object.assign(new definition.cls(), current);

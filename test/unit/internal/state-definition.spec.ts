@@ -72,6 +72,13 @@ describe('upgrade', () => {
         1,
       ),
     ).toThrow('no object');
+    expect(() =>
+      upgrade(
+        define(2, async () => ({ first: 'Ada' })),
+        {},
+        1,
+      ),
+    ).toThrow('must not be async');
     expect(() => upgrade(define(2, () => { throw new Error('no way'); }), {}, 1)).toThrow('no way'); // prettier-ignore
   });
 });
