@@ -36,7 +36,9 @@ export function findDefinition(name: string): StateDefinition | undefined {
 export function defineState(definition: StateDefinition): void {
   definitions().set(definition.name, definition);
   Object.defineProperty(definition.cls, DEFINITION, { value: definition, configurable: true });
-  Object.defineProperty(definition.cls, immerable, { value: true, configurable: true });
+  // Of the prototype as well: a state may have a field named `constructor`, which hides the class from Immer.
+  for (const holder of [definition.cls, definition.cls.prototype as object])
+    Object.defineProperty(holder, immerable, { value: true, configurable: true });
 }
 
 /** The definition of `cls`, or `undefined` when that is not a class with `@State()` of its own. */

@@ -36,6 +36,24 @@ export function transactionsSuite(harness: ConformanceHarness): void {
       },
     );
 
+    it('S12: a state with a field that is named constructor is one that can be changed', async () => {
+      const manager = await harness.open();
+      const token = new StateToken(newIdent(), BoxState);
+      const words = { constructor: 'a word' };
+      await manager.modifyState(token, (box) => {
+        box.value = Object.assign(new CounterState(), words);
+        Object.assign(box, words);
+      });
+      await manager.modifyState(token, (box) => {
+        (box.value as CounterState).increment();
+        box.touched.times += 1;
+      });
+
+      const stored = await manager.getState(token);
+      expect(stored).toMatchObject({ ...words, value: { ...words, count: 1 }, touched: { times: 1 } });
+      expect(stored).toBeInstanceOf(BoxState);
+    });
+
     it('S2: an opened turn that is not committed stores nothing', async () => {
       const manager = await harness.open();
       const token = new StateToken(newIdent(), CounterState);
