@@ -103,7 +103,8 @@ export function has(container: object, step: PatchStep): boolean {
   return types.isMap(container) ? container.has(step) : Object.hasOwn(container, step);
 }
 
-/** What stands at `step` of a container of a state. */
+/** What stands at `step` of a container of a state; `undefined` for what it only inherits, `constructor` say. */
 export function at(container: object, step: PatchStep): unknown {
-  return types.isMap(container) ? container.get(step) : (container as Record<PatchStep, unknown>)[step];
+  if (types.isMap(container)) return container.get(step);
+  return Object.hasOwn(container, step) ? (container as Record<PatchStep, unknown>)[step] : undefined;
 }

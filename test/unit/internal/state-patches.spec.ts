@@ -237,6 +237,13 @@ describe('the patches of a turn', () => {
     ]);
   });
 
+  it('take nothing for there that an object only inherits', () => {
+    const inherited = changed((state) => {
+      state.object = Object.assign(state.object, { constructor: 1, valueOf: undefined });
+    });
+    expect(operations(inherited)).toStrictEqual([{ op: 'add', path: '/object/constructor', value: 1 }]);
+  });
+
   it('escape names, and know Maps, Sets and dates', () => {
     const date = new Date(0);
     const told = operations(
