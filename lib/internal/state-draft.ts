@@ -1,4 +1,5 @@
 import { isDeepStrictEqual, types } from 'node:util';
+import { serialize } from 'node:v8';
 import { Immer, current, enableMapSet } from 'immer';
 import { StateSerializationError } from '../state.errors.js';
 import { isPrimitive, seal, type Sealed } from './seal.js';
@@ -186,7 +187,7 @@ export class StateDraft {
       return seal(result, { name: definition.name, base: base.value, copy: true });
     }
     const sealed: Sealed<object> = seal(result, { name: definition.name, copy: true });
-    return isDeepStrictEqual(sealed.value, base.value) ? base : sealed;
+    return isSame(sealed.value, base.value) ? base : sealed;
   }
 
   /** Immer met something it cannot finish and does not say where: looks for it, and says. */
@@ -199,6 +200,11 @@ export class StateDraft {
     }
     return new StateSerializationError(name, 'cannot be stored', { cause: error });
   }
+}
+
+/** Whether two sealed values are equal, also in the order of keys and of what is in a Map or a Set. */
+function isSame(value: object, base: object): boolean {
+  return isDeepStrictEqual(value, base) && serialize(value).equals(serialize(base));
 }
 
 /** Whether sealing Immer's own copy of a state would only freeze it: all of its fields are values. */

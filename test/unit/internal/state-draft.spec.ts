@@ -108,6 +108,28 @@ describe.each([
     expect((changed.base.value as BinaryState).part.bytes).toStrictEqual(new Uint8Array(2));
   });
 
+  it('sees what has another order, in states with and without typed arrays', () => {
+    for (const definition of [plain, binary]) {
+      const first = begin(definition);
+      const order = { map: new Map([['a', 1], ['b', 2]]), set: new Set([1, 2]), fields: { a: 1, b: 2 } }; // prettier-ignore
+      Object.assign(first.value, { order });
+      const base = end(first.draft);
+      const draft = new StateDraft(definition, base);
+      const { map, set } = (draft.value as { order: typeof order }).order;
+      expect(map.delete('a') && set.delete(1)).toBe(true);
+      map.set('a', 1);
+      set.add(1);
+      const snapshot = end(draft);
+
+      expect(snapshot).not.toBe(base);
+      const moved = (snapshot.value as { order: typeof order }).order;
+      expect([[...moved.map.keys()], [...moved.set]]).toStrictEqual([['b', 'a'], [2, 1]]); // prettier-ignore
+      const again = new StateDraft(definition, snapshot);
+      expect((again.value as { order: typeof order }).order.map.get('a')).toBe(1);
+      expect(end(again)).toBe(snapshot);
+    }
+  });
+
   it('names what cannot be stored, and can be discarded afterwards', () => {
     const hostile = [
       () => 1,
