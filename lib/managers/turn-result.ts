@@ -95,9 +95,12 @@ function holdsDraft(value: unknown, isInside: boolean, seen?: Set<object>): bool
 
 type Fields = Record<string, unknown>;
 
-/** The fields of an instance that hold a draft and can be given something else. Calls no accessor. */
+/**
+ * The fields of an instance that hold a draft and can be given something else, also those that are not listed: the `cause`
+ * of an error is one. Calls no accessor.
+ */
 function draftFields(instance: Fields): string[] {
-  return Object.keys(instance).filter((key) => {
+  return Object.getOwnPropertyNames(instance).filter((key) => {
     const field = Object.getOwnPropertyDescriptor(instance, key);
     return field?.writable === true && holdsDraft(field.value, true);
   });

@@ -143,6 +143,10 @@ export function resultsSuite(harness: ConformanceHarness): void {
         cart: { items },
       });
       expect(await failWith((cart) => cart.items)).toStrictEqual(items);
+      const caused = await failWith((cart) => new Error('refused', { cause: { cart: cart.items } }));
+      expect((caused as Error).cause).toStrictEqual({ cart: items });
+      const all = await failWith((cart) => new AggregateError([cart.items[1]]));
+      expect((all as AggregateError).errors).toStrictEqual([items[1]]);
       // What cannot be stored cannot be shown either: the error is the same all the same.
       const unreadable = new Refusal(undefined);
       const same = await failWith((cart) => {
