@@ -4,7 +4,7 @@ import { describe, expect, it, jest } from '@jest/globals';
 import { StateStoreUnavailableError, StateToken, type StateModuleOptions } from 'nestjs-state';
 import { StoreCheck } from '../../lib/managers/disk/store-check.js';
 import { StoreOwner } from '../../lib/managers/disk/store-owner.js';
-import { failureOf, Gate } from '../conformance/harness.js';
+import { failureOf, Gate, type OpenManager } from '../conformance/harness.js';
 import { CounterState } from '../conformance/states.js';
 import { DiskFolder } from '../support/disk-folder.js';
 import { checkLedger } from '../support/ledger.js';
@@ -17,6 +17,17 @@ const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 
 function onDisk({ path }: DiskFolder, disk: StateModuleOptions['disk'] = {}): StateModuleOptions {
   return { mode: 'disk', disk: { path, ...disk } };
+}
+
+/** Runs `meanwhile` in the place of the next read of the whole file. */
+function whenTheFileIsRead(
+  meanwhile: (read: () => Promise<string | undefined>) => Promise<string | undefined>,
+) {
+  const check = StoreCheck.prototype as unknown as { hash(): Promise<string | undefined> };
+  const { hash } = check;
+  return jest.spyOn(check, 'hash').mockImplementationOnce(function (this: typeof check) {
+    return meanwhile(() => hash.call(this));
+  });
 }
 
 describe('Processes on a disk', () => {
@@ -146,6 +157,41 @@ describe('Processes on a disk', () => {
     const next = await openDiskManager(folder.path);
     expect(await next.count()).toBe(1);
     await next.onModuleDestroy();
+  });
+
+  it('take the file of one that closes while they look at it for no damaged one', async () => {
+    await using folder = await DiskFolder.create();
+    const token = new StateToken('ident', CounterState);
+    const before = await openDiskManager(folder.path);
+    const looking = whenTheFileIsRead(async (read) => {
+      const seen = await read();
+      await before.modifyState(token, (counter) => counter.increment());
+      await before.onModuleDestroy();
+      return seen;
+    });
+    const next = await openDiskManager(folder.path);
+    looking.mockRestore();
+
+    expect((await next.getState(token)).count).toBe(1);
+    await next.onModuleDestroy();
+  });
+
+  it('take the file of one that begins while they look at it for no damaged one', async () => {
+    await using folder = await DiskFolder.create();
+    const token = new StateToken('ident', CounterState);
+    const first = await openDiskManager(folder.path);
+    await first.modifyState(token, (counter) => counter.increment());
+    await first.onModuleDestroy();
+    const others: OpenManager[] = [];
+    const looking = whenTheFileIsRead(async (read) => {
+      const other = await openDiskManager(folder.path);
+      others.push(other);
+      await other.modifyState(token, (counter) => counter.increment());
+      return read();
+    });
+    await expect(openDiskManager(folder.path)).rejects.toThrow(/Another process uses the states/);
+    looking.mockRestore();
+    await Promise.all(others.map((other) => other.onModuleDestroy()));
   });
 
   it('take the mark of the last one away before they write anything', async () => {

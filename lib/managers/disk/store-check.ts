@@ -41,18 +41,19 @@ export class StoreCheck {
 
   /** @throws {StateStoreUnavailableError} when the store is damaged, or none of LMDB. Nothing of it is changed. */
   async assertReadable(): Promise<void> {
-    const seen = await this.hash();
-    if (seen === undefined) return;
+    // Before the file: whoever closes it meanwhile makes a mark of what is not read here any more.
     const mark = await this.mark();
-    if (mark === undefined) {
-      const complaint = await this.readAll();
-      if (complaint !== undefined)
-        throw this.refusal(`is damaged, or no store of this library: it could not be read (${complaint})`);
-    } else if (mark !== seen) {
+    const seen = await this.hash();
+    if (seen === undefined || seen === mark) return;
+    // Whoever has opened it meanwhile has taken the mark away.
+    if (mark !== undefined && mark === (await this.mark())) {
       throw this.refusal(
         `is not what it was when it was closed: it is damaged, or was replaced. If you have replaced it, delete ${MARK} beside it`,
       );
     }
+    const complaint = await this.readAll();
+    if (complaint !== undefined)
+      throw this.refusal(`is damaged, or no store of this library: it could not be read (${complaint})`);
   }
 
   /** From here on the store may change. */
