@@ -26,6 +26,9 @@ export interface RedisClient {
   readonly stream?: RedisStream | undefined;
   readonly options: RedisClientOptions & { readonly redisOptions?: RedisClientOptions | undefined };
   callBuffer(command: string, ...args: Argument[]): Promise<unknown>;
+  // Not by `callBuffer`: with `enableAutoPipelining` that loses the name of the command.
+  evalBuffer(script: string, keys: number, ...args: Argument[]): Promise<unknown>;
+  evalshaBuffer(sha: string, keys: number, ...args: Argument[]): Promise<unknown>;
   scan(
     cursor: string,
     match: 'MATCH',

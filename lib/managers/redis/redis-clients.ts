@@ -134,8 +134,8 @@ export class RedisClients {
   }
 
   private adopt(client: object): RedisClient {
-    const { callBuffer, duplicate, status, options } = client as Partial<RedisServerClient>;
-    if (typeof callBuffer !== 'function' || typeof duplicate !== 'function' || typeof status !== 'string')
+    const { evalshaBuffer, duplicate, status, options } = client as Partial<RedisServerClient>;
+    if (typeof evalshaBuffer !== 'function' || typeof duplicate !== 'function' || typeof status !== 'string')
       throw new InvalidStateOptionsError(['redis.client: it is no Redis or Cluster of ioredis.']);
     if (options?.stringNumbers === true || options?.redisOptions?.stringNumbers === true)
       throw new InvalidStateOptionsError([
@@ -145,8 +145,14 @@ export class RedisClients {
   }
 
   private duplicate(client: RedisClient): RedisClient {
-    // The prefix of a client would be put before the channel too, and scripts publish without it.
-    const options = { keyPrefix: '', lazyConnect: true, disconnectTimeout: DISCONNECT_MS };
+    // The prefix of a client would be put before the channel too, and scripts publish without it. It listens again after a
+    // reconnection, also where the client of the application, which may listen to nothing, would not.
+    const options = {
+      keyPrefix: '',
+      lazyConnect: true,
+      autoResubscribe: true,
+      disconnectTimeout: DISCONNECT_MS,
+    };
     return client.isCluster
       ? (client as RedisClusterClient).duplicate([], options)
       : (client as RedisServerClient).duplicate({ ...options, maxRetriesPerRequest: null });

@@ -113,6 +113,8 @@ export class RedisConnection {
     this.timeouts.start();
     this.heardAtMs = this.options.clock.nowMs();
     await this.clients.open(channel, onMessage);
+    // A client of the application that was ready before says so no more: what has been asked since then goes out.
+    this.goOn();
   }
 
   /**
@@ -268,8 +270,8 @@ export class RedisConnection {
     // Whoever is alone has nobody to wait for.
     if (this.calls.first !== call) this.batch(main);
     const sent = asSource
-      ? main.callBuffer('eval', script.lua, script.keys, ...args)
-      : main.callBuffer('evalsha', script.sha, script.keys, ...args);
+      ? main.evalBuffer(script.lua, script.keys, ...args)
+      : main.evalshaBuffer(script.sha, script.keys, ...args);
     sent.then(
       (reply: unknown) => this.answered(call, reply),
       (error: unknown) => this.failed(call, error, asSource),
@@ -320,7 +322,11 @@ export class RedisConnection {
   private failed(call: Call, error: unknown, wasSource: boolean): void {
     const isReply = (error as { name?: unknown } | undefined)?.name === 'ReplyError';
     if (isReply) this.goOn();
-    if (call.isOver) return;
+    if (call.isOver) {
+      // The client itself waits no longer for what made the server silent: nothing else would ever say that it is back.
+      if (!isReply) this.isSilent = false;
+      return;
+    }
     if (isReply && !wasSource && (error as Error).message.startsWith('NOSCRIPT')) {
       this.send(call, true);
       return;
