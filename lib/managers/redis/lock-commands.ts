@@ -69,8 +69,6 @@ export interface JointPart extends Omit<Commit, 'id'> {
 
 /** How long a lock lives that was handed over, until its new owner has renewed it, in milliseconds. */
 const HANDED_LEASE_MS = 1_000;
-/** How long a process is told of commits that does not ask to be told again, in milliseconds. */
-const WATCH_MS = 30_000;
 /** How long it is remembered that somebody has noticed an expiry: a part of the window, at most so many milliseconds. */
 const MARK_PER_MS = 0.9;
 const LONGEST_MARK_MS = 60_000;
@@ -253,9 +251,9 @@ export class LockCommands {
     return (reply as Buffer | null) ?? undefined;
   }
 
-  /** What is stored, unless `known` is its last commit, and has `instance` told of commits for {@link WATCH_MS}. */
-  async watch(keys: IdentKeys, instance: string, known: string | undefined): Promise<Look> {
-    const args = [instance, WATCH_MS, known ?? '?', this.keys.channelPrefix];
+  /** What is stored, unless `known` is its last commit, and has `instance` told of commits for `watchMs` at least. */
+  async watch(keys: IdentKeys, instance: string, known: string | undefined, watchMs: number): Promise<Look> {
+    const args = [instance, watchMs, known ?? '?', this.keys.channelPrefix];
     const reply = await this.connection.run(WATCH, [keys.lock, keys.states, keys.watchers, ...args]);
     const [commit, lifeMs, ...fields] = reply as [Buffer, number, ...Buffer[]];
     return { commit: commit.toString('latin1'), lifeMs, fields };

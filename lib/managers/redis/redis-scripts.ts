@@ -303,7 +303,8 @@ if redis.call('ZADD', KEYS[3], last + 1, ARGV[1]) == 1 then
 end
 -- Whoever has not called while each of the others has called so often is gone.
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', last - 100 * redis.call('ZCARD', KEYS[3]))
-redis.call('PEXPIRE', KEYS[3], ARGV[2])
+-- Others may look less often, and have asked for longer.
+if redis.call('PTTL', KEYS[3]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[3], ARGV[2]) end
 local commit = redis.call('HGET', KEYS[2], '${RECEIPT}') or ''
 local fields = commit == ARGV[3] and {} or redis.call('HGETALL', KEYS[2])
 table.insert(fields, 1, redis.call('PTTL', KEYS[2]))

@@ -10,6 +10,9 @@ import { WatchRoom, type WatchRoomHost } from './watch-room.js';
 const LOOK_EVERY_MS = 1_000;
 /** With many states that are watched, looks come less often: so many milliseconds for each. */
 const LOOK_SHARE_MS = 2;
+/** How long a process is told of commits that does not look again, in milliseconds, and in times between two looks. */
+const WATCH_MS = 30_000;
+const WATCH_LOOKS = 3;
 /** How much later than its end a window is looked at, in milliseconds: Redis deletes after the millisecond is over. */
 const EXPIRED_MS = 2;
 
@@ -115,6 +118,11 @@ export class RedisWatches implements WatchRoomHost {
     this.byHash.clear();
   }
 
+  /** The longest time between two looks of a room. */
+  private get lookEveryMs(): number {
+    return Math.max(LOOK_EVERY_MS, this.rooms.size * LOOK_SHARE_MS);
+  }
+
   private check(room: WatchRoom): void {
     if (room.isClosed || room.isChecking) return;
     room.timer?.cancel();
@@ -127,11 +135,14 @@ export class RedisWatches implements WatchRoomHost {
     const { commands, instance, flush } = this.options;
     const { keys } = this.idents.get(room.ident) as WatchedIdent;
     let lifeMs = -1;
+    room.lookEveryMs = this.lookEveryMs;
+    const watchMs = Math.max(WATCH_MS, WATCH_LOOKS * room.lookEveryMs);
     try {
-      await flush(room.ident);
+      // What is not stored is none of those who watch: they are shown what is.
+      await flush(room.ident)?.catch(() => undefined);
       // Whoever has left meanwhile would have the place back that was given up.
       if (room.isClosed) return;
-      const look = await commands.watch(keys, instance, room.known);
+      const look = await commands.watch(keys, instance, room.known, watchMs);
       if (room.isClosed) return;
       ({ lifeMs } = look);
       room.found(look);
@@ -149,8 +160,7 @@ export class RedisWatches implements WatchRoomHost {
   /** Sees to it that the store is looked at by then. Those who ask more often than that do not put it off. */
   private checkIn(room: WatchRoom, delayMs: number): void {
     if (room.isClosed) return;
-    const longestMs = Math.max(LOOK_EVERY_MS, this.rooms.size * LOOK_SHARE_MS);
-    const waitMs = Math.min(delayMs + EXPIRED_MS, longestMs);
+    const waitMs = Math.min(delayMs + EXPIRED_MS, room.lookEveryMs);
     const dueMs = this.nowMs() + waitMs;
     if (room.timer !== undefined && room.dueMs <= dueMs) return;
     room.timer?.cancel();

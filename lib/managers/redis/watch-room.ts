@@ -28,6 +28,8 @@ export class WatchRoom {
   /** The store is looked at again then. */
   timer: ClockTimer | undefined;
   dueMs = 0;
+  /** The longest time until then: what was asked of the store lasts longer. */
+  lookEveryMs = 0;
   isChecking = false;
   isClosed = false;
   /** Somebody has come who was not there when the store was looked at last. */
@@ -115,6 +117,11 @@ export class WatchRoom {
 
   private drain(): void {
     for (let message = this.pending[0]; message !== undefined; message = this.pending[0]) {
+      if (message.commit !== '' && message.commit === this.commit) {
+        // It was sent twice, because its answer was lost with the connection.
+        this.pending.shift();
+        continue;
+      }
       if (!this.follows(message)) {
         const known = this.pending.findLastIndex(({ commit }) => commit === this.commit);
         if (known < 0) {

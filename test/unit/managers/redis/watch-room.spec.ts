@@ -80,6 +80,18 @@ describe('WatchRoom', () => {
     expect(checks).toBe(0);
   });
 
+  it('applies a commit once that is told twice, because its process has sent it twice', () => {
+    look(1);
+    room.hear(messageOf(2));
+    const told: string[] = [];
+    state.gone = (reason) => void told.push(reason);
+    room.hear({ ...messageOf(2), before: 'c2', isDeleted: true, content: { fields: [] } });
+    room.hear(messageOf(3));
+    expect(told).toStrictEqual([]);
+    expect(checks).toBe(0);
+    expect(state.version).toBe(3);
+  });
+
   it('leaves out what the first look has shown, in whatever order that comes', () => {
     room.checking();
     room.hear(messageOf(2));
