@@ -73,6 +73,11 @@ export class JoinedTurn implements StateTurn {
       throw this.callerSignal.reason;
     }
     this.ended = true;
+    if (this.outer.outcome === 'rolled-back')
+      throw new StateError(
+        STATE_ERROR_CODES.turnEnded,
+        `Nothing of what has joined the turn of ${this.outer.description} is stored: that turn has ended (rolled-back).`,
+      );
     return result;
   }
 

@@ -202,6 +202,27 @@ export function reentrancySuite(harness: ConformanceHarness): void {
       expect((await manager.getState(token)).count).toBe(2);
     });
 
+    it('S2, S10: a joined call that is still running when its turn fails is told that nothing of it is stored', async () => {
+      const { manager, token } = await open();
+      const gate = new Gate();
+      let late: Promise<unknown> | undefined;
+      const outer = manager.modifyState(token, async () => {
+        late = failureOf(
+          manager.modifyState(token, async (same) => {
+            same.count = 5;
+            await gate.opened;
+          }),
+        );
+        await tick();
+        throw new Error('on purpose');
+      });
+
+      expect(await failureOf(outer)).toMatchObject({ message: 'on purpose' });
+      gate.open();
+      expect(await late).toMatchObject({ code: 'STATE_TURN_ENDED' });
+      expect((await manager.getState(token)).count).toBe(0);
+    });
+
     it('S10: a joined call that is still running when its turn ends stores nothing late', async () => {
       const { manager, token } = await open();
       const gate = new Gate();
