@@ -546,6 +546,7 @@ export abstract class LockingStateManager
   }
 
   private refused(turn: ManagedTurn, { timeoutMs }: LockWait): StateError {
+    if (this.lifecycle !== 'open') return new StateManagerClosedError();
     const { maxWaiters } = this.options;
     return timeoutMs > 0
       ? tooManyWaiters(turn, maxWaiters)
@@ -601,7 +602,11 @@ export abstract class LockingStateManager
     const unfinished: string[] = [];
     for (let turn = this.leases.first; turn !== undefined; turn = this.leases.first) {
       unfinished.push(turn.description);
-      turn.lose(new StateManagerClosedError());
+      try {
+        turn.lose(new StateManagerClosedError());
+      } catch {
+        // Its lock is free. It is the logger of the application that has failed: the rest has to be closed all the same.
+      }
     }
     this.leaseWorker.stop();
     await this.closeStore();
@@ -611,16 +616,21 @@ export abstract class LockingStateManager
     this.watches.complete();
     this.events.complete();
     this.telemetry?.stop();
-    for (const description of unfinished) {
-      this.logger.warn(
-        `Closed: ${description} was still running after ${this.options.drainTimeoutMs} ms and cannot be stored.`,
-      );
+    try {
+      this.sayUnfinished(unfinished, unfinishedHooks);
+    } catch {
+      // The application has more to close than this.
     }
-    if (unfinishedHooks > 0) {
+  }
+
+  private sayUnfinished(turns: readonly string[], hooks: number): void {
+    const { drainTimeoutMs } = this.options;
+    for (const description of turns)
       this.logger.warn(
-        `Closed: ${unfinishedHooks} calls of hooks were not over after ${this.options.drainTimeoutMs} ms.`,
+        `Closed: ${description} was still running after ${drainTimeoutMs} ms and cannot be stored.`,
       );
-    }
+    if (hooks > 0)
+      this.logger.warn(`Closed: ${hooks} calls of hooks were not over after ${drainTimeoutMs} ms.`);
   }
 
   private drained(): Promise<void> {

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { Logger } from '@nestjs/common';
 import { describe, expect, it } from '@jest/globals';
 import { StateToken, type StateModuleOptions } from 'nestjs-state';
-import { newIdent, type OpenManager } from '../conformance/harness.js';
+import { failureOf, newIdent, type OpenManager } from '../conformance/harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
 import { TestRedis } from '../support/test-redis.js';
 
@@ -95,4 +96,38 @@ describe.each<[string, StateModuleOptions]>([
     // A busy machine may take so long now and then.
     expect(waitsMs.filter((ms) => ms > 800).length).toBeLessThan(3);
   }, 120_000);
+});
+
+describe('a manager that is closed', () => {
+  it('leaves no lock behind that Redis grants when nobody waits any longer', async () => {
+    const proxy = await store.startProxy();
+    const manager = await store.open({ drainTimeout: 0, redis: { url: proxy.url } });
+    const token = new StateToken(newIdent(), CounterState);
+    await manager.modifyState(token, increment);
+    await delay(20);
+    proxy.delayMs = 50;
+    const late = failureOf(manager.modifyState(token, increment));
+    await delay(5);
+    await manager.onModuleDestroy();
+
+    expect(await late).toMatchObject({ code: 'STATE_MANAGER_CLOSED' });
+    expect(await store.lockKeys()).toStrictEqual([]);
+  });
+
+  it('frees every lock and closes its connections, also when the logger throws', async () => {
+    const manager = await store.open({ drainTimeout: 100, lockWarningThreshold: 50 });
+    for (let turn = 0; turn < 3; turn += 1) await manager.openTurn(newIdent());
+    const fail = (): never => {
+      throw new Error('The worker has exited.');
+    };
+    Logger.overrideLogger({ log: fail, warn: fail, error: fail });
+    try {
+      await manager.onModuleDestroy();
+    } finally {
+      Logger.overrideLogger(false);
+    }
+
+    expect(await store.lockKeys()).toStrictEqual([]);
+    expect(await failureOf(manager.count())).toMatchObject({ code: 'STATE_MANAGER_CLOSED' });
+  });
 });

@@ -148,3 +148,48 @@ describe('hooks on a store that is shared', () => {
     expect(await store.client.keys('*')).toEqual([]);
   });
 });
+
+describe('an expiry', () => {
+  const failures: [
+    string,
+    (manager: RedisStateManager, token: StateToken<CounterState>) => Promise<unknown>,
+  ][] = [
+    [
+      'a caller who left while Redis was asked for the lock',
+      async (manager, token) => {
+        const leaving = new AbortController();
+        const call = failureOf(manager.modifyState(token, () => 1, { signal: leaving.signal }));
+        leaving.abort(new Error('gone'));
+        return call;
+      },
+    ],
+    [
+      'a turn that lost its lock',
+      async (manager, token) => {
+        const turn = await manager.openTurn(token.ident);
+        (await turn.state(CounterState)).count = 2;
+        await store.client.del(...(await store.server.keys('*:lock')));
+        return failureOf(turn.commit());
+      },
+    ],
+  ];
+
+  it.each(failures)('is told once, with what is stored, also after %s', async (_, fail) => {
+    const seen: Seen[] = [];
+    const manager = await store.open({ expiration: 600, lockExpiration: 1_200 });
+    manager.addHook({
+      cls: CounterState,
+      reason: 'expired',
+      name: 'Hooks.method',
+      call: (state) => seen.push(['a', 'expired', (state as CounterState).count]),
+    });
+    const token = new StateToken(newIdent(), CounterState);
+    await manager.modifyState(token, (counter) => void (counter.count = 1));
+    await sleep(200);
+    await fail(manager, token);
+    await sleep(4_000);
+
+    expect(seen).toEqual([['a', 'expired', 1]]);
+    expect(await manager.count()).toBe(0);
+  });
+});

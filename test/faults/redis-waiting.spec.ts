@@ -1,12 +1,21 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import {
+  LockExpiredError,
   StateStoreUnavailableError,
   StateToken,
   type StateModuleOptions,
   type StateTurn,
 } from 'nestjs-state';
-import { failureOf, Gate, newIdent, until, untilWaiting, type OpenManager } from '../conformance/harness.js';
+import {
+  blockLoop,
+  failureOf,
+  Gate,
+  newIdent,
+  until,
+  untilWaiting,
+  type OpenManager,
+} from '../conformance/harness.js';
 import { CounterState } from '../conformance/states.js';
 import { RecordedLogs } from '../support/manager-logs.js';
 import { LedgerState } from '../support/manager-worker.states.js';
@@ -196,6 +205,23 @@ describe('a waiter in another process', () => {
 
     expect(await store.server.keys()).toStrictEqual([]);
     expect(await waiter.modifyState(token, () => 'free')).toBe('free');
+  });
+
+  it('S9: waits also behind one of his process who would not have waited, and has left', async () => {
+    const [holder, waiter] = [await store.open(), await store.open()];
+    const token = new StateToken(newIdent(), CounterState);
+    const turn = await holder.openTurn(token.ident);
+    const leaving = new AbortController();
+    const first = failureOf(
+      waiter.modifyState(token, () => 1, { acquireTimeout: 0, signal: leaving.signal }),
+    );
+    const second = waiter.modifyState(token, () => 2);
+    leaving.abort(new Error('gone'));
+
+    expect(await first).toMatchObject({ message: 'gone' });
+    await untilRegistered();
+    await turn.commit();
+    expect(await second).toBe(2);
   });
 
   it('S9: with maxWaiters 0 waits not at all, and with acquireTimeout 0 tries once', async () => {
@@ -529,6 +555,41 @@ describe('a lock that is kept under leaseHold', () => {
 
     expect(logs.errors).toStrictEqual([expect.stringMatching(/2 turns.*leaseHold.*may not be stored/)]);
     expect(await store.server.keys()).toStrictEqual([]);
+  });
+
+  it('acknowledges nothing more when the process has stood still for longer than the lock lives', async () => {
+    const holder = await store.open({
+      lockExpiration: 400,
+      lockWarningThreshold: 100,
+      redis: { leaseHold: '10s' },
+    });
+    const token = new StateToken(newIdent(), CounterState);
+    await holder.modifyState(token, (counter) => counter.increment());
+    await delay(50);
+    blockLoop(900);
+
+    expect(await failureOf(holder.modifyState(token, (counter) => counter.increment()))).toBeInstanceOf(
+      LockExpiredError,
+    );
+  });
+
+  it('that is lost disturbs neither who counts nor who watches', async () => {
+    const holder = await store.open(leased);
+    const told: unknown[] = [];
+    for (const look of [
+      async () => told.push(await holder.count()),
+      (token: StateToken<CounterState>) =>
+        new Promise((resolve, reject) => {
+          holder.watch(token).subscribe({ next: ({ reason }) => resolve(told.push(reason)), error: reject });
+        }),
+    ]) {
+      const token = new StateToken(newIdent(), CounterState);
+      await holder.modifyState(token, (counter) => counter.increment());
+      await store.server.flush();
+      await look(token);
+    }
+
+    expect(told).toStrictEqual([0, 'current']);
   });
 
   it('S4: leaves the states the window that a read of another process has begun', async () => {

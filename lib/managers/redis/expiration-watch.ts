@@ -35,6 +35,8 @@ class WatchedIdent implements DeadlineNode {
   readonly names = new Set<string>();
   /** Another process was the next to use it. */
   isYielding = false;
+  /** A turn of this process has failed: nobody may have used it since, and yet its states live longer. */
+  isInDoubt = false;
   records: Map<string, string | Uint8Array> | undefined = undefined;
 
   constructor(readonly ident: string) {}
@@ -77,6 +79,7 @@ export class ExpirationWatch {
       this.idents.set(ident, watched);
     }
     watched.isYielding = false;
+    watched.isInDoubt = false;
     for (const name of names) watched.names.add(name);
     for (const [name, record] of records) (watched.records ??= new Map()).set(name, record);
     const { clock, windowMs } = this.options;
@@ -88,6 +91,15 @@ export class ExpirationWatch {
   yield(ident: string): void {
     const watched = this.idents.get(ident);
     if (watched !== undefined) watched.isYielding = true;
+  }
+
+  /**
+   * A turn has taken the lock, or may have, and has not given it up itself: that makes the states live longer, and it is
+   * no sign of another process that would tell of their end.
+   */
+  doubt(ident: string): void {
+    const watched = this.idents.get(ident);
+    if (watched !== undefined) watched.isInDoubt = true;
   }
 
   /** The states of the ident are gone, and that has been said. */
@@ -141,7 +153,8 @@ export class ExpirationWatch {
         // Somebody may have used it while the answer was on its way: then it is new, and the old one gone all the same.
         if (left === 'first') this.tell(watched);
         // The clock of the server is a little behind; or another process has used it just after this one, and goes first.
-        else if (left !== 'noticed' && left <= this.driftMs) this.lookLater(watched, left + this.yieldMs);
+        else if (left !== 'noticed' && (left <= this.driftMs || watched.isInDoubt))
+          this.lookLater(watched, left + this.yieldMs);
       },
       onError,
     );

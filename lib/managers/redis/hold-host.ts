@@ -33,6 +33,8 @@ export interface HoldHost {
    * another process has it now.
    */
   released(hold: RedisHold, windowMs: number, isHanded: boolean): void;
+  /** The hold has ended, and it is not this process that has given the lock up: the states may live longer than it knows. */
+  unsettled(hold: RedisHold): void;
   /** A commit that covers the turn has been answered, or needs no answer. */
   committed(hold: RedisHold, made: StatesMade): void;
   /** The lock went, or the store fell silent, while the code of `turn` was running. */

@@ -38,7 +38,7 @@ export class LockRequest {
   constructor(
     private readonly host: LockRequestHost,
     private readonly lock: LockOwner,
-    private readonly canWait: boolean,
+    readonly canWait: boolean,
   ) {
     this.ask();
   }

@@ -178,7 +178,9 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
       !this.isEnding &&
       this.contendedSinceMs === undefined &&
       !this.isCommitting &&
-      this.uncovered.length === 0;
+      this.uncovered.length === 0 &&
+      // Where the process stood still the timer that sees that the lock is lost may be late.
+      host.clock.nowMs() < this.leaseUntilMs;
     if (!isAcknowledged && this.acknowledged > 0) this.acknowledgedStates ??= this.states.freeze();
     const made = this.states.apply(changes, isWatched);
     if (isAcknowledged) {
@@ -208,6 +210,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   /** The lock is not to be had. */
   refused(): void {
     this.end();
+    this.host.unsettled(this);
   }
 
   /** The turn that used the lock has ended, or a caller that waited for it has left. */
@@ -252,6 +255,12 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     if (this.phase !== 'held') return;
     this.isEnding = true;
     this.goOn();
+  }
+
+  /** The application shuts down, and nobody waits any longer for a lock that may still be on its way. */
+  giveUp(): void {
+    if (this.phase === 'requested') this.leave();
+    else this.endLease();
   }
 
   /** Settles when everything that was acknowledged is stored. */
@@ -587,6 +596,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
     this.acknowledged = 0;
     const begun = new Map([...this.begun, ...(batch?.begun ?? NOTHING_BEGUN)]);
     this.end();
+    this.host.unsettled(this);
     this.fail(lost, lockLost);
     if (user !== undefined) this.host.turnLost(user, lockLost(user));
     if (acknowledged > 0) this.host.acknowledgedLost(this, acknowledged, begun);
@@ -602,6 +612,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   private break(error: StateError, turns: readonly Uncovered[]): void {
     const { user } = this;
     this.end();
+    this.host.unsettled(this);
     this.fail([...turns, ...this.uncovered.splice(0)], () => error);
     if (user !== undefined) this.host.turnLost(user, error);
   }
@@ -623,6 +634,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   /** Nobody of this process waits any longer. */
   private leave(): void {
     this.end();
+    this.host.unsettled(this);
     void this.request.withdraw();
   }
 

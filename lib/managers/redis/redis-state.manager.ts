@@ -145,7 +145,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   async count(): Promise<number> {
     this.assertReadable();
-    await Promise.all(this.holds.all.map((hold) => hold.flush()));
+    // Whoever is not stored hears of it himself: this one asks how many are.
+    await Promise.allSettled(this.holds.all.map((hold) => hold.flush()));
     return this.connection.countKeys(this.keys.statesPattern(this.connection.keyPrefix));
   }
 
@@ -246,6 +247,11 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
   }
 
   /** @internal */
+  unsettled({ ident }: RedisHold): void {
+    this.expirations.doubt(ident);
+  }
+
+  /** @internal */
   committed(hold: RedisHold, made: StatesMade): void {
     if (made.deleted.length + made.created.length > 0) say(() => this.sayCommitted(hold, made));
   }
@@ -308,7 +314,7 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   protected async closeStore(): Promise<void> {
     this.commands.stop();
-    for (const hold of this.holds.all) hold.endLease();
+    for (const hold of this.holds.all) hold.giveUp();
     await this.underWay.whenDone();
     await this.commands.whenAllLeft();
     this.renewer.stop();
@@ -336,8 +342,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
 
   protected whenSecurable(turn: ManagedTurn, wait: LockWait): Promise<unknown> {
     const { ident } = turn;
-    const hold =
-      this.holds.of(ident) ?? this.openHold(ident, wait.timeoutMs > 0 && this.options.maxWaiters > 0);
+    const canWait = wait.timeoutMs > 0 && this.options.maxWaiters > 0;
+    const hold = this.holds.of(ident) ?? this.openHold(ident, canWait);
     const { request } = hold;
     const leftMs = wait.timeoutMs - (this.clock.nowMs() - wait.startMs);
     if (request.phase === 'waiting')
@@ -346,7 +352,8 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     const patienceMs = wait.timeoutMs > 0 ? leftMs : Infinity;
     if (request.phase === 'over')
       return this.inTime(hold.whenGone(), turn, wait, patienceMs, 'being stored or given up');
-    const asked = request.whenAsked();
+    // It may be the question of somebody who would not have waited, and has left: then another one is asked.
+    const asked = canWait && !request.canWait ? request.whenAsked().then(() => true) : request.whenAsked();
     // That ends with `commandTimeout` at the latest: who has more time than that needs no timer of his own.
     const isPatient = patienceMs > this.options.redis.commandTimeoutMs;
     if (isPatient && wait.signal === undefined) return asked;
