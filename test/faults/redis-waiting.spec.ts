@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate, setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import {
   LockExpiredError,
@@ -590,6 +590,30 @@ describe('a lock that is kept under leaseHold', () => {
     }
 
     expect(told).toStrictEqual([0, 'current']);
+  });
+
+  it('S3: never shows its process less than was acknowledged, also where the server does not know the scripts yet', async () => {
+    const steps: string[] = [];
+    for (let round = 0; round < 10; round += 1) {
+      await store.client.script('FLUSH');
+      const holder = await store.open({ redis: { leaseHold: 30 } });
+      const token = new StateToken(newIdent(), CounterState);
+      await holder.modifyState(token, (counter) => counter.increment());
+      await holder.getState(new StateToken(newIdent(), CounterState));
+      let last = 0;
+      const reads: Promise<unknown>[] = [];
+      for (const endMs = performance.now() + 80; performance.now() < endMs; await setImmediate()) {
+        reads.push(
+          holder.getState(token).then(({ count }) => {
+            if (count < last) steps.push(`${last} -> ${count}`);
+            last = count;
+          }),
+        );
+      }
+      await Promise.all(reads);
+    }
+
+    expect(steps).toStrictEqual([]);
   });
 
   it('S4: leaves the states the window that a read of another process has begun', async () => {

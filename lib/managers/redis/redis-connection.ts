@@ -69,6 +69,8 @@ export class RedisConnection {
   private readonly calls = new DeadlineQueue<Call>();
   private readonly timeouts: DeadlineWorker<Call>;
   private parked: Call[] = [];
+  /** Scripts that the server has run over this connection: it knows them by their names. */
+  private readonly known = new Set<string>();
   private readonly unsent = new WeakSet<object>();
   /** A call has timed out and nothing was heard since. */
   private isSilent = false;
@@ -83,7 +85,10 @@ export class RedisConnection {
   constructor(private readonly options: RedisConnectionOptions) {
     this.clients = new RedisClients(options, {
       onReady: () => this.goOn(),
-      onLost: () => (this.epoch += 1),
+      onLost: () => {
+        this.epoch += 1;
+        this.known.clear();
+      },
     });
     this.timeouts = new DeadlineWorker(this.calls, {
       clock: options.clock,
@@ -263,7 +268,11 @@ export class RedisConnection {
     for (const call of this.parked.splice(0)) if (!call.isOver) this.send(call);
   }
 
-  private send(call: Call, asSource = false): void {
+  /**
+   * A script whose name the server may not know goes out as it is: one that had to be sent once more would come behind what
+   * was sent after it, and a read would not find what was acknowledged before.
+   */
+  private send(call: Call, asSource = !this.known.has(call.script.sha)): void {
     const { script, args } = call;
     call.epoch = this.epoch;
     const { main } = this.clients;
@@ -302,6 +311,7 @@ export class RedisConnection {
 
   private answered(call: Call, reply: unknown): void {
     this.goOn();
+    if (call.epoch === this.epoch) this.known.add(call.script.sha);
     if (call.isOver) {
       call.onLate?.(reply);
       return;
