@@ -18,6 +18,14 @@ export function lockTimeout(turn: ManagedTurn, timeoutMs: number, holder: string
   );
 }
 
+/** `name` has waited for `timeoutMs` to be added to an open turn. */
+export function additionTimeout(name: string, timeoutMs: number): LockTimeoutError {
+  return new LockTimeoutError(
+    `${name} was not locked within ${timeoutMs} ms: another call was adding locks to the same turn. Raise ` +
+      '`acquireTimeout`, or name all idents in the outer call.',
+  );
+}
+
 /** `turn` has held its lock for `maxHoldMs`. */
 export function lockExpired(turn: ManagedTurn, maxHoldMs: number): LockExpiredError {
   return new LockExpiredError(

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Logger, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
 import type { Immutable } from 'immer';
 import type { Observable } from 'rxjs';
@@ -444,6 +445,41 @@ export abstract class LockingStateManager
   ): ManagedTurn | Promise<ManagedTurn> {
     const turn = this.createTurn(ident, label, ownSignal);
     return this.enterOrWait(turn, wait.timeoutMs, wait.startMs, wait.signal);
+  }
+
+  /** @internal */
+  during<T>(event: Promise<T>, { timeoutMs, startMs, signal }: LockWait, late: () => Error): Promise<T> {
+    return this.inTime(event, signal, timeoutMs - (this.clock.nowMs() - startMs), late);
+  }
+
+  /** Waits for `event`, for `leftMs` at most and until the signal: then it rejects with what `late` returns, or its reason. */
+  protected inTime<T>(
+    event: Promise<T>,
+    signal: AbortSignal | undefined,
+    leftMs: number,
+    late: () => Error,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted === true) {
+        reject(signal.reason);
+        return;
+      }
+      const abort = (): void => leave(signal?.reason);
+      const expire = (): void => leave(late());
+      const timer = leftMs === Infinity ? undefined : this.clock.startTimer(expire, leftMs, 'awaited');
+      const stop = (): void => {
+        timer?.cancel();
+        signal?.removeEventListener('abort', abort);
+      };
+      const leave = (error: unknown): void => {
+        stop();
+        reject(error);
+      };
+      // As for a wait in this process: many who wait with one signal are no leak.
+      if (signal !== undefined) setMaxListeners(0, signal);
+      signal?.addEventListener('abort', abort, { once: true });
+      event.finally(stop).then(resolve, reject);
+    });
   }
 
   /** Ends a turn whose lock is gone before its time, and says so. */

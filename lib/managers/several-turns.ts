@@ -1,6 +1,7 @@
 import { STATE_ERROR_CODES, StateError } from '../state.errors.js';
 import type { StateToken } from '../state.token.js';
 import { JoinedTurn } from './joined-turn.js';
+import { additionTimeout } from './lock-errors.js';
 import type { LockWait } from './locking-state.manager.js';
 import type { ManagedTurn } from './managed-turn.js';
 import { frameOf, findOpenTurn, openIdents, runInFrame } from './turn-scope.js';
@@ -14,6 +15,8 @@ export interface SeveralTurnsHost {
     wait: LockWait,
     ownSignal: AbortSignal | undefined,
   ): ManagedTurn | Promise<ManagedTurn>;
+  /** Waits for `event` as long as `wait` allows; then it rejects with what `late` returns, or with the reason of the signal. */
+  during<T>(event: Promise<T>, wait: LockWait, late: () => Error): Promise<T>;
 }
 
 /** One order for everybody: two who lock the same idents cannot wait for each other. */
@@ -116,8 +119,7 @@ export async function addMissing(
     assertInOrder(addition.idents, open, name);
     const further = missing.filter((ident) => !addition.idents.includes(ident));
     assertInOrder(further, [...open, ...addition.idents], name);
-    await addition.done;
-    wait.signal?.throwIfAborted();
+    await host.during(addition.done, wait, () => additionTimeout(name, wait.timeoutMs));
   }
 }
 

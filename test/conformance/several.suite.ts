@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { describe, expect, it } from '@jest/globals';
 import {
   LockExpiredError,
@@ -458,6 +459,31 @@ export function severalSuite(harness: ConformanceHarness): void {
       });
 
       expect(await counts(manager, [a, b, c])).toStrictEqual([3, 2, 1]);
+      expectIdle(manager);
+    });
+
+    it('S9, S10: whoever adds to a turn behind another call waits no longer than he may', async () => {
+      const manager = await open();
+      const [a, b, c] = three();
+      const held = await manager.openTurn(b.ident);
+      await manager.modifyState(a, async () => {
+        const first = manager.modifyStates([a, b], incrementAll);
+        await untilWaiting(manager, 1);
+        const leaving = new AbortController();
+        const late = failureOf(manager.modifyStates([a, c], incrementAll, { acquireTimeout: 50 }));
+        const left = failureOf(manager.modifyStates([a, c], incrementAll, { signal: leaving.signal }));
+        await tick();
+        leaving.abort(new Error('left'));
+        expect(await left).toBe(leaving.signal.reason);
+        expect(getEventListeners(leaving.signal, 'abort')).toEqual([]);
+        await harness.advance(100);
+        expect(await late).toBeInstanceOf(LockTimeoutError);
+        expect(manager.stats()).toMatchObject({ openTurns: 2, waiting: 1 });
+        await held.rollback();
+        await first;
+      });
+
+      expect(await counts(manager, [a, b, c])).toStrictEqual([1, 1, 0]);
       expectIdle(manager);
     });
 

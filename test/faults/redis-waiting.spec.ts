@@ -131,6 +131,16 @@ describe('a waiter in another process', () => {
     expect((await served) - killedMs).toBeLessThan(900 + TOLERANCE_MS);
   });
 
+  it('loses no turn to standing still for a moment as it is handed over', async () => {
+    const { turn, served, token, waiter } = await openContended();
+    void turn.commit();
+    await setImmediate();
+    blockLoop(1_300);
+    await served;
+
+    expect((await waiter.getState(token)).count).toBe(1);
+  });
+
   it('is not held up by those before it who have died', async () => {
     const { turn, served } = await openContended();
     const [wait] = (await store.server.keys('*:wait')) as [string];

@@ -153,8 +153,11 @@ export class ExpirationWatch {
         // Somebody may have used it while the answer was on its way: then it is new, and the old one gone all the same.
         if (left === 'first') this.tell(watched);
         // The clock of the server is a little behind; or another process has used it just after this one, and goes first.
-        else if (left !== 'noticed' && (left <= this.driftMs || watched.isInDoubt))
+        else if (left !== 'noticed' && (left <= this.driftMs || watched.isInDoubt)) {
+          // Found alive once more it was used by another process.
+          watched.isInDoubt = false;
           this.lookLater(watched, left + this.yieldMs);
+        }
       },
       onError,
     );

@@ -67,7 +67,10 @@ export interface JointPart extends Omit<Commit, 'id'> {
   readonly isKept: boolean;
 }
 
-/** How long a lock lives that was handed over, until its new owner has renewed it, in milliseconds. */
+/**
+ * How long a lock lives at most that was handed over to who may be gone, until its new owner has renewed it, in
+ * milliseconds: a node of a cluster does not know who listens to the others.
+ */
 const HANDED_LEASE_MS = 1_000;
 /** How long it is remembered that somebody has noticed an expiry: a part of the window, at most so many milliseconds. */
 const MARK_PER_MS = 0.9;
@@ -95,8 +98,6 @@ export interface LockCommandsOptions {
  * the rest of it. Everything else returns promises. Each fails with a {@link StateStoreUnavailableError}.
  */
 export class LockCommands {
-  /** How long a lock lives that was handed over, in milliseconds, until it is renewed. */
-  readonly handedLeaseMs: number;
   private readonly lockMs: number;
   private readonly windowMs: number;
   /** While a lock lives so do its states; the window counts from the end of the lock, whatever ends it. */
@@ -115,7 +116,11 @@ export class LockCommands {
     this.lockMs = wholeMs(options.lockExpirationMs);
     this.windowMs = wholeMs(options.expirationMs);
     this.lockedStatesMs = this.lockMs + this.windowMs;
-    this.handedLeaseMs = Math.min(this.lockMs, HANDED_LEASE_MS);
+  }
+
+  /** How long a lock lives that was handed over, in milliseconds, until it is renewed. */
+  get handedLeaseMs(): number {
+    return this.connection.countsReceivers ? this.lockMs : Math.min(this.lockMs, HANDED_LEASE_MS);
   }
 
   /**

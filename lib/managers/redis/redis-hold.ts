@@ -87,7 +87,7 @@ export class RedisHold implements DeadlineNode, LockOwner, LockRequestHost {
   /** Turns have queued for it here. */
   private isShared = false;
   private isRenewing = false;
-  /** It was handed over and lives for a moment only: too short to acknowledge anything that is not stored. */
+  /** It was handed over, and how long ago is not known: too little to acknowledge anything that is not stored. */
   private isBrief = false;
   /** Somebody watches: turns say what they do, and are stored at once. */
   private isWatched = false;

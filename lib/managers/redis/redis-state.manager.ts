@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { setMaxListeners } from 'node:events';
 import type { Immutable } from 'immer';
 import { SystemClock, type Clock } from '../../internal/clock.js';
 import { DeadlineQueue, type DeadlineNode } from '../../internal/deadline-queue.js';
@@ -347,18 +346,29 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     const { request } = hold;
     const leftMs = wait.timeoutMs - (this.clock.nowMs() - wait.startMs);
     if (request.phase === 'waiting')
-      return this.inTime(request.whenGranted(), turn, wait, leftMs, 'held by another process');
+      return this.forLock(request.whenGranted(), turn, wait, leftMs, 'held by another process');
     // Whoever tries only once is told how that went, however long it takes.
     const patienceMs = wait.timeoutMs > 0 ? leftMs : Infinity;
     if (request.phase === 'over')
-      return this.inTime(hold.whenGone(), turn, wait, patienceMs, 'being stored or given up');
+      return this.forLock(hold.whenGone(), turn, wait, patienceMs, 'being stored or given up');
     // It may be the question of somebody who would not have waited, and has left: then another one is asked.
     const asked = canWait && !request.canWait ? request.whenAsked().then(() => true) : request.whenAsked();
     // That ends with `commandTimeout` at the latest: who has more time than that needs no timer of his own.
     const isPatient = patienceMs > this.options.redis.commandTimeoutMs;
     if (isPatient && wait.signal === undefined) return asked;
     const holder = 'not granted yet, because Redis has not answered';
-    return this.inTime(asked, turn, wait, isPatient ? Infinity : patienceMs, holder);
+    return this.forLock(asked, turn, wait, isPatient ? Infinity : patienceMs, holder);
+  }
+
+  /** Waits for what `turn` needs to get its lock, for `leftMs` at most and until its signal; `holder` says where that is. */
+  private forLock(
+    event: Promise<unknown>,
+    turn: ManagedTurn,
+    { timeoutMs, signal }: LockWait,
+    leftMs: number,
+    holder: string,
+  ): Promise<unknown> {
+    return this.inTime(event, signal, leftMs, () => lockTimeout(turn, timeoutMs, holder));
   }
 
   protected override waitingOutside(ident: string): number {
@@ -382,37 +392,6 @@ export class RedisStateManager extends LockingStateManager implements HoldHost {
     this.holds.add(hold);
     hold.ask(canWait);
     return hold;
-  }
-
-  /** Waits for what `turn` needs to get its lock, for `leftMs` at most and until its signal; `holder` says where that is. */
-  private inTime(
-    event: Promise<unknown>,
-    turn: ManagedTurn,
-    { timeoutMs, signal }: LockWait,
-    leftMs: number,
-    holder: string,
-  ): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted === true) {
-        reject(signal.reason);
-        return;
-      }
-      const abort = (): void => leave(signal?.reason);
-      const expire = (): void => leave(lockTimeout(turn, timeoutMs, holder));
-      const timer = leftMs === Infinity ? undefined : this.clock.startTimer(expire, leftMs);
-      const stop = (): void => {
-        timer?.cancel();
-        signal?.removeEventListener('abort', abort);
-      };
-      const leave = (error: unknown): void => {
-        stop();
-        reject(error);
-      };
-      // As for a wait in this process: many who wait with one signal are no leak.
-      if (signal !== undefined) setMaxListeners(0, signal);
-      signal?.addEventListener('abort', abort, { once: true });
-      event.finally(stop).then(resolve, reject);
-    });
   }
 
   private wake(message: Buffer): void {
