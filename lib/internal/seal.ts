@@ -1,6 +1,7 @@
 import { types } from 'node:util';
 import { freeze, immerable, isDraft } from 'immer';
 import { StateSerializationError } from '../state.errors.js';
+import { UNKNOWN_MUTATORS } from './draft-methods.js';
 import { definitionOf } from './state-definition.js';
 
 /** Deeper than any real state, and shallow enough for the stack: what lies below is taken for a circle. */
@@ -196,7 +197,9 @@ class Sealer {
 
   private freeze<C extends object>(container: C): C {
     if (this.options.thaw || Object.isFrozen(container)) return container;
-    // Immer's freeze also takes the mutating methods from a Map or a Set, which `Object.freeze` leaves working.
+    // Immer's freeze also takes the mutating methods from a Map or a Set, which `Object.freeze` leaves working: those it knows.
+    if (types.isMap(container))
+      for (const name of UNKNOWN_MUTATORS) Object.defineProperty(container, name, { value: refuseToChange });
     return types.isMap(container) || types.isSet(container) ? freeze(container) : Object.freeze(container);
   }
 
@@ -257,6 +260,10 @@ function isStateInstance(prototype: object): boolean {
 
 function nameOf(prototype: object): string {
   return (prototype.constructor as { name?: string } | undefined)?.name ?? 'an unknown class';
+}
+
+function refuseToChange(): never {
+  throw new TypeError('A Map in a stored state is immutable.');
 }
 
 /**

@@ -2,6 +2,7 @@ import { isDeepStrictEqual, types } from 'node:util';
 import { serialize } from 'node:v8';
 import { Immer, current, enableMapSet } from 'immer';
 import { StateSerializationError } from '../state.errors.js';
+import { completeDrafts } from './draft-methods.js';
 import { isPrimitive, seal, type Sealed } from './seal.js';
 import type { StateDefinition } from './state-definition.js';
 import { at, has, statePatches, type StatePatch } from './state-patches.js';
@@ -10,6 +11,7 @@ enableMapSet();
 // Freezing is done by `seal`, in the same visit that checks the values.
 const immer = new Immer({ autoFreeze: false });
 const nestedImmer = new Immer();
+completeDrafts(immer);
 const OUTSIDE = Object.freeze({});
 
 /**

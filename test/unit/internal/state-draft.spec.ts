@@ -31,6 +31,11 @@ const begin = (definition = plain) => {
   return { base, draft, value: draft.value as PlainState & BinaryState };
 };
 
+/** Calls a method that this Node may not have. */
+function call(target: object, name: string, ...parameters: unknown[]): unknown {
+  return Reflect.apply((target as Record<string, () => unknown>)[name] as () => unknown, target, parameters);
+}
+
 /** What `run` throws. */
 function failureOf(run: () => unknown): unknown {
   try {
@@ -128,6 +133,29 @@ describe.each([
       expect((again.value as { order: typeof order }).order.map.get('a')).toBe(1);
       expect(end(again)).toBe(snapshot);
     }
+  });
+
+  it('has Sets and Maps with all methods that those of the language have', () => {
+    const first = begin();
+    const parts = { tags: new Set(['a', 'b']), map: new Map([['a', 1]]) };
+    Object.assign(first.value, parts);
+    const base = end(first.draft);
+    const draft = new StateDraft(plain, base);
+    const value = draft.value as typeof parts;
+    // Node 22 has those of Sets, Node 26 those of Maps.
+    const other = new Set(['b', 'c']);
+    for (const name of ['union', 'intersection', 'difference', 'symmetricDifference', 'isSubsetOf', 'isSupersetOf', 'isDisjointFrom']) // prettier-ignore
+      if (name in Set.prototype) expect(call(value.tags, name, other)).toStrictEqual(call(parts.tags, name, other)); // prettier-ignore
+    const hasGetOrInsert = 'getOrInsert' in Map.prototype;
+    if (hasGetOrInsert) {
+      expect(call(value.map, 'getOrInsert', 'a', 9)).toBe(1);
+      expect(call(value.map, 'getOrInsert', 'b', 2)).toBe(2);
+      expect(call(value.map, 'getOrInsertComputed', 'c', (key: string) => `of ${key}`)).toBe('of c');
+      expect(() => call((base.value as typeof parts).map, 'getOrInsert', 'd', 1)).toThrow(TypeError);
+    }
+    const { map } = end(draft).value as typeof parts;
+    expect([...map.keys()]).toStrictEqual(hasGetOrInsert ? ['a', 'b', 'c'] : ['a']);
+    expect((base.value as typeof parts).map.size).toBe(1);
   });
 
   it('names what cannot be stored, and can be discarded afterwards', () => {
