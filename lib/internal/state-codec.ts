@@ -119,10 +119,13 @@ export class StateCodec {
     if (name !== definition.name) throw new Error('it is a record of another class');
     const restored = isText ? fields : this.restore(fields);
     const state = this.unpackState(definition, version, restored, missing);
+    const isAsWritten =
+      version === definition.version && Object.keys(state).length === Object.keys(restored as object).length;
+    // What is not of the record, of `migrate` or a default, may be the application's own, and is not to be frozen.
     const { value, binary, deep } =
-      version === definition.version && isFlat(state, restored as object)
+      isAsWritten && isFlat(state, restored as object)
         ? { value: Object.freeze(state), binary: false, deep: false }
-        : seal(state, { name: definition.name });
+        : seal(state, { name: definition.name, copy: !isAsWritten });
     return { value, binary, deep, commits: Number(commits ?? 1) };
   }
 
@@ -344,9 +347,7 @@ function tooDeep({ name }: StateDefinition, cause: unknown): StateSerializationE
 
 /** Whether a look at `state` can find nothing: it has the fields of its record, and each of them is a value. */
 function isFlat(state: object, fields: object): boolean {
-  const names = Object.keys(state);
-  if (names.length !== Object.keys(fields).length) return false;
-  for (const name of names)
+  for (const name of Object.keys(state))
     if (!Object.hasOwn(fields, name) || !isPrimitive((fields as Record<string, unknown>)[name])) return false;
   return true;
 }

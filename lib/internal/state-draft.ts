@@ -41,7 +41,8 @@ export interface Snapshot {
 
 /** A new, immutable `new StateClass()`. @throws {StateSerializationError} when its defaults cannot be stored. */
 export function freshSnapshot(definition: StateDefinition): Snapshot {
-  return seal<object>(new definition.cls(), { name: definition.name });
+  // A copy: defaults may be constants of the application, which are not to be frozen.
+  return seal<object>(new definition.cls(), { name: definition.name, copy: true });
 }
 
 /** What a reader gets of `snapshot`. */

@@ -35,7 +35,10 @@ class MemoryRecord {
     // Another class under the same name: the record takes the way of one that an older process has left on a server.
     const { name } = definition;
     const fields = Object.assign({}, seal(this.value, { name, copy: true, thaw: true }).value);
-    return seal(upgrade(definition, fields as Record<string, unknown>, this.definition.version), { name });
+    return seal(upgrade(definition, fields as Record<string, unknown>, this.definition.version), {
+      name,
+      copy: true,
+    });
   }
 
   replace(definition: StateDefinition, { value, binary, deep }: Snapshot): void {

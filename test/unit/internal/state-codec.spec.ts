@@ -5,6 +5,7 @@ import { State } from 'nestjs-state';
 import { seal } from '../../../lib/internal/seal.js';
 import { StateCodec } from '../../../lib/internal/state-codec.js';
 import { definitionOf, type StateDefinition } from '../../../lib/internal/state-definition.js';
+import { freshSnapshot } from '../../../lib/internal/state-draft.js';
 import { BoxState, CounterState, NestedState } from '../../conformance/states.js';
 import { ALLOWED } from '../../conformance/values.js';
 
@@ -41,6 +42,32 @@ describe('the codec of stored states', () => {
   ];
   it.each(odd)('brings %s back as it was', (_, make) => {
     expect(throughTheStore(make())).toStrictEqual(make());
+  });
+
+  it('freezes nothing of the application: neither what migrate returns nor what is a default', () => {
+    const [roles, limits] = [['user'], { perDay: 5 }];
+    @State('shared')
+    class First {}
+    @State('shared')
+    class Second {
+      roles = roles;
+      limits = {};
+    }
+    const defineAs = (cls: new () => object, version: number): StateDefinition => ({
+      cls,
+      name: 'shared',
+      version,
+      migrate: (old) => ({ ...old, limits }),
+    });
+    const record = new StateCodec().encode(defineAs(First, 1), seal<object>(new First(), { name: 'shared' }));
+    for (const version of [1, 2]) {
+      const { value } = new StateCodec().decode(defineAs(Second, version), record);
+      expect(value).toStrictEqual(Object.assign(new Second(), version === 2 && { limits }));
+      expect(Object.isFrozen((value as Second).roles)).toBe(true);
+      expect([Object.isFrozen(roles), Object.isFrozen(limits)]).toStrictEqual([false, false]);
+    }
+    const fresh = freshSnapshot(defineAs(Second, 1)).value as Second;
+    expect([Object.isFrozen(fresh.roles), Object.isFrozen(roles)]).toStrictEqual([true, false]);
   });
 
   it('brings back whatever a state may hold', () => {
