@@ -1,4 +1,5 @@
 import { Observable, Subject, Subscriber, type Observer, type Operator, type Subscription } from 'rxjs';
+import { runInFrame } from './turn-scope.js';
 
 type Listener<T> = Partial<Observer<T>> | ((value: T) => void) | null | undefined;
 
@@ -71,8 +72,9 @@ export class StateEventSource<T> {
     return this.subject.observed;
   }
 
+  /** Tells who listens, inside of no turn: in that of who committed a call of theirs would join a turn that is ending. */
   emit(event: T): void {
-    this.subject.next(event);
+    if (this.observed) runInFrame(undefined, () => this.subject.next(event), undefined, undefined);
   }
 
   complete(): void {

@@ -34,6 +34,24 @@ export function eventsSuite(harness: ConformanceHarness): void {
       ]);
     });
 
+    it('S10: a subscriber is inside of no turn: what it changes is a turn of its own', async () => {
+      const manager = await harness.open();
+      const token = new StateToken(newIdent(), CounterState);
+      const changes: Promise<number>[] = [];
+      manager.events$.subscribe(() => {
+        changes.push(manager.modifyState(token, (counter) => (counter.count += 10)));
+      });
+      await manager.modifyState(new StateToken(newIdent(), CartState), async (cart) => {
+        cart.total = 1;
+        await manager.modifyState(token, async (counter, turn) => {
+          counter.increment();
+          await turn.commit();
+        });
+      });
+
+      expect(await Promise.all(changes)).toStrictEqual([11, 21]);
+    });
+
     it('a subscriber that throws is logged, stays subscribed, and disturbs nobody', async () => {
       const logs = RecordedLogs.start();
       const manager = await harness.open();
