@@ -2,7 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import { StateStoreUnavailableError, StateToken } from 'nestjs-state';
-import { seededRandom, until } from '../conformance/harness.js';
+import { Gate, seededRandom, until } from '../conformance/harness.js';
 import { CartState, CounterState } from '../conformance/states.js';
 import { DiskFolder } from '../support/disk-folder.js';
 import { FakeClock } from '../support/fake-clock.js';
@@ -262,5 +262,36 @@ describe('Turns on a disk', () => {
     expect(await Promise.all([first, second])).toStrictEqual([1, 2]);
     expect((await manager.getState(token)).count).toBe(2);
     await manager.onModuleDestroy();
+  });
+});
+
+describe('A slow disk', () => {
+  it('lets nothing expire before it is there', async () => {
+    await using folder = await DiskFolder.create();
+    const written = new Gate();
+    const clock = new FakeClock();
+    const options = { expiration: 100 };
+    const manager = await openDiskManager(folder.path, options, clock, undefined, async () => {
+      await written.opened;
+      return Number.MAX_SAFE_INTEGER;
+    });
+    const token = new StateToken('ident', CounterState);
+    const told: string[] = [];
+    manager.events$.subscribe(({ type }) => told.push(type));
+    const committing = manager.modifyState(token, (counter) => void (counter.count = 7));
+    await clock.advance(1_000);
+    expect(told).toStrictEqual([]);
+
+    written.open();
+    await committing;
+    expect((await manager.getState(token)).count).toBe(7);
+    await clock.advance(99);
+    expect(told).toStrictEqual(['created']);
+    await clock.advance(1);
+    expect(told).toStrictEqual(['created', 'expired']);
+    expect(manager.stats()).toMatchObject({ states: 0, openTurns: 0 });
+    const closing = manager.onModuleDestroy();
+    await clock.advance(HOUR_MS);
+    await closing;
   });
 });

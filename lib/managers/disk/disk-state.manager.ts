@@ -154,8 +154,9 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
     if (this.mutex.ownerOf(ident) !== undefined) return;
     const key = keyOf(ident);
     const entry = this.entries.get(key);
-    if (entry !== undefined) this.use(entry, ident);
-    this.forgetIfIdle(this.holds.get(key));
+    const hold = this.holds.get(key);
+    if (entry !== undefined && !this.isAwaited(hold)) this.use(entry, ident);
+    this.forgetIfIdle(hold);
     this.restIfEmpty();
   }
 
@@ -271,6 +272,7 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
     const commits: AcceptedCommit[] = [];
     for (const [hold, view] of views) {
       commits.push(...hold.written(view));
+      this.beginWindow(hold);
       this.forgetIfIdle(hold);
     }
     // Nobody is to hear of one of the states before all of them can be seen.
@@ -371,6 +373,20 @@ export class DiskStateManager extends LocalStateManager<DiskEntry> {
       ? this.clock.nowMs() - (entry.deadlineMs - this.options.expirationMs)
       : 0;
     return { usedAtMs: this.wallClockMs() - idleMs, names: entry.names };
+  }
+
+  /** Whether callers wait until what it has is written: its window begins then, or it could end before there is anything. */
+  private isAwaited(hold: DiskHold | undefined): boolean {
+    return hold?.isUnwritten === true && this.store.writer.isAwaited;
+  }
+
+  /** The one that did not begin with the end of the turn. That the ident was used then is written already. */
+  private beginWindow(hold: DiskHold): void {
+    const entry = this.entries.get(hold.hash);
+    if (entry === undefined || DeadlineQueue.isQueued(entry)) return;
+    if (hold.isUnwritten || this.mutex.ownerOf(hold.ident) !== undefined) return;
+    entry.ident = hold.ident;
+    this.touch(entry, this.clock.nowMs());
   }
 
   private forgetIfIdle(hold: DiskHold | undefined): void {
