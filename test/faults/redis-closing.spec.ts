@@ -13,6 +13,11 @@ const store = TestRedis.forFile();
 
 type Counted = Map<string, number>;
 
+/** What a logger does whose worker is gone. */
+function hasExited(): never {
+  throw new Error('The worker has exited.');
+}
+
 const increment = (counter: CounterState): void => counter.increment();
 
 /** One turn as users take them: short, long, given up while it waits, over several idents, or one that fails. */
@@ -117,10 +122,7 @@ describe('a manager that is closed', () => {
   it('frees every lock and closes its connections, also when the logger throws', async () => {
     const manager = await store.open({ drainTimeout: 100, lockWarningThreshold: 50 });
     for (let turn = 0; turn < 3; turn += 1) await manager.openTurn(newIdent());
-    const fail = (): never => {
-      throw new Error('The worker has exited.');
-    };
-    Logger.overrideLogger({ log: fail, warn: fail, error: fail });
+    Logger.overrideLogger({ log: hasExited, warn: hasExited, error: hasExited });
     try {
       await manager.onModuleDestroy();
     } finally {

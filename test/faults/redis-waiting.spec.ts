@@ -611,15 +611,14 @@ describe('a lock that is kept under leaseHold', () => {
       await holder.modifyState(token, (counter) => counter.increment());
       await holder.getState(new StateToken(newIdent(), CounterState));
       let last = 0;
-      const reads: Promise<unknown>[] = [];
-      for (const endMs = performance.now() + 80; performance.now() < endMs; await setImmediate()) {
-        reads.push(
-          holder.getState(token).then(({ count }) => {
-            if (count < last) steps.push(`${last} -> ${count}`);
-            last = count;
-          }),
-        );
-      }
+      const read = async (): Promise<void> => {
+        const { count } = await holder.getState(token);
+        if (count < last) steps.push(`${last} -> ${count}`);
+        last = count;
+      };
+      const reads: Promise<void>[] = [];
+      for (const endMs = performance.now() + 80; performance.now() < endMs; await setImmediate())
+        reads.push(read());
       await Promise.all(reads);
     }
 
