@@ -1,4 +1,4 @@
-import { Controller, Get, Inject, Req, Res, UseGuards, type Type } from '@nestjs/common';
+import { Controller, Get, Inject, Req, Res, UseGuards, VERSION_NEUTRAL, type Type } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
 import { InspectorGuard } from './inspector.guard.js';
 import { pageHtml } from './page/page.html.js';
@@ -63,7 +63,8 @@ class InspectorController {
 /** A controller of its own for each place where the page is mounted. */
 export function inspectorControllerAt(path: string): Type<unknown> {
   class MountedInspectorController extends InspectorController {}
-  Controller(path)(MountedInspectorController);
+  // A browser asks for no version: where they are told by a header, and there is a default, it would find nothing.
+  Controller({ path, version: VERSION_NEUTRAL })(MountedInspectorController);
   return MountedInspectorController;
 }
 

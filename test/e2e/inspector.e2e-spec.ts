@@ -4,9 +4,11 @@ import {
   Get,
   Injectable,
   UnauthorizedException,
+  VersioningType,
   type CallHandler,
   type ExecutionContext,
   type NestInterceptor,
+  type VersioningOptions,
 } from '@nestjs/common';
 import { InjectState, InvalidStateOptionsError, StateInspectorModule, StateToken } from 'nestjs-state';
 import { hashIdent } from '../../lib/internal/ident.js';
@@ -165,6 +167,21 @@ describe.each(HTTP_PLATFORMS)('The inspector on %s', (platform) => {
       expect((await reportOf(wrapped, '/api/admin/states')).mode).toBe('memory');
     } finally {
       await wrapped.close();
+    }
+  });
+
+  it.each<VersioningOptions>([
+    { type: VersioningType.URI, defaultVersion: '1' },
+    { type: VersioningType.HEADER, header: 'x-version', defaultVersion: '1' },
+  ])('has no version, as a browser asks for none: $type', async (versioning) => {
+    const versioned = await startApp(
+      inspected(() => true, { platform, configure: (nest) => void nest.enableVersioning(versioning) }),
+    );
+    try {
+      for (const file of INSPECTOR_FILES)
+        expect((await call(versioned, `/admin/states${file}`, GET)).status).toBe(200);
+    } finally {
+      await versioned.close();
     }
   });
 });
