@@ -54,7 +54,13 @@ export function parseDomain(value: unknown): string | undefined {
 }
 
 export function parseSecrets(value: unknown): readonly string[] | undefined {
-  const secrets: unknown[] = typeof value === 'string' ? value.split(',') : Array.isArray(value) ? value : [];
+  // Blanks between the secrets of a list belong to none of them: with one, an old secret would fit no token any more.
+  const secrets: unknown[] =
+    typeof value === 'string'
+      ? value.split(',').map((secret) => secret.trim())
+      : Array.isArray(value)
+        ? value
+        : [];
   return secrets.length > 0 && secrets.every(isUsableSecret) ? secrets : undefined;
 }
 

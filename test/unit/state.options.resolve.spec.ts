@@ -381,6 +381,13 @@ describe('resolveStateOptions', () => {
     }
   });
 
+  it('blanks between the secrets of a list, and a line end after them, belong to none of them', () => {
+    const { token } = resolveStateOptions({}, (key) =>
+      key === 'STATE_TOKEN_SECRET' ? 'env-secret-000001, env-secret-000002\n' : undefined,
+    );
+    expect(token.secrets).toEqual(['env-secret-000001', 'env-secret-000002']);
+  });
+
   it('a secret that is refused is not printed, in whatever form it comes', () => {
     for (const secret of ['hunter2', ['hunter2'], { hunter2: 'hunter2' }, 'long-enough-hunter2,hunter2']) {
       const problems = [
