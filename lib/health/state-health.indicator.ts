@@ -1,4 +1,5 @@
 import { Inject, Injectable } from '@nestjs/common';
+import { LONGEST_TIMEOUT_MS } from '../internal/clock.js';
 import { parseDurationMs, type Duration } from '../internal/duration.js';
 import { LockingStateManager } from '../managers/locking-state.manager.js';
 import type { StateInspection } from '../managers/state-inspection.js';
@@ -87,7 +88,7 @@ export class StateHealthIndicator {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       const error = new StateStoreUnavailableError(`The store did not answer within ${timeoutMs} ms.`);
-      timer = setTimeout(() => reject(error), timeoutMs);
+      timer = setTimeout(() => reject(error), Math.min(timeoutMs, LONGEST_TIMEOUT_MS));
     });
     try {
       await Promise.race([this.manager.reachStore(), late]);

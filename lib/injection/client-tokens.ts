@@ -13,6 +13,8 @@ import { TokenSignature, type VerifiedToken } from './token-signature.js';
 const IDENT_BYTES = 24;
 /** A signature in base64url and its dot. */
 const SIGNATURE_LENGTH = 44;
+/** How many cookies of its name are looked at. */
+const MOST_COOKIES = 8;
 /** Where a request keeps the ident that was made for it. */
 const ISSUED = Symbol('nestjs-state:issued');
 
@@ -67,11 +69,32 @@ export class ClientTokens {
 
   /** The token that came with an HTTP request: the header, before the cookie. */
   inRequest({ headers }: Pick<HttpRequest, 'headers'>): FoundToken | undefined {
-    const { header, cookie } = this.options;
-    const sent = headers[header];
+    const sent = headers[this.options.header];
     if (sent !== undefined) return { token: sent, source: 'header' };
-    const token = headers.cookie === undefined ? undefined : parseCookies(headers.cookie)[cookie];
+    const token = headers.cookie === undefined ? undefined : this.inCookies(headers.cookie);
     return token === undefined ? undefined : { token, source: 'cookie' };
+  }
+
+  /**
+   * The cookie of the client: the first one that is valid. A browser also sends those of another path or domain, which may
+   * be from before there was a secret, or be set by a neighbour, and nothing that is answered takes them away.
+   */
+  private inCookies(header: string): string | undefined {
+    const { cookie } = this.options;
+    const first = parseCookies(header)[cookie];
+    if (first === undefined || header.indexOf(cookie) === header.lastIndexOf(cookie)) return first;
+    const all = header.split(';').map((each) => parseCookies(each)[cookie]);
+    const some = all.filter((token) => token !== undefined).slice(0, MOST_COOKIES);
+    return some.find((token) => this.isValid(token)) ?? first;
+  }
+
+  private isValid(token: string): boolean {
+    try {
+      this.verify(token);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** The token that a gateway's client came with. */

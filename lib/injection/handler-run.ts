@@ -117,6 +117,7 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
     try {
       if (turns !== undefined) ({ result, stored } = turns.commit(value));
     } catch (error) {
+      close(value);
       return this.error(error);
     }
     if (stored === undefined) return this.say(said, result);
@@ -129,6 +130,7 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
     try {
       await stored;
     } catch (error) {
+      close(result);
       this.end();
       this.error(error);
       return;
@@ -140,8 +142,7 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
 
   private say(said: Said, result: unknown): void {
     this.end();
-    // Nobody will read it, and close what it reads from.
-    if (this.hasLeft && result instanceof StreamableFile) result.getStream().destroy();
+    if (this.hasLeft) close(result);
     if (said === 'value') this.subscriber.next(result);
     else this.subscriber.complete();
     if (this.hasLeft) this.stopHandler();
@@ -183,4 +184,9 @@ export class HandlerRun implements Observer<unknown>, Unsubscribable {
 
 function handle(callHandler: CallHandler): Observable<unknown> {
   return callHandler.handle();
+}
+
+/** Nobody will read it, and close what it reads from. */
+function close(result: unknown): void {
+  if (result instanceof StreamableFile) result.getStream().destroy();
 }

@@ -4,7 +4,7 @@ import { definitionOf, type StateDefinition } from '../internal/state-definition
 import { NEST_GATEWAY, NEST_GUARDS, NEST_INTERCEPTORS, STATE_ENHANCERS_PLACED } from '../state.constants.js';
 import { InvalidStateOptionsError } from '../state.errors.js';
 import { rememberHandshakes } from './handshake.js';
-import { injectedParameters } from './injected-state.js';
+import { addInjectedParameter, injectedParameters } from './injected-state.js';
 import { StateGuard } from './state.guard.js';
 import { StateInterceptor } from './state.interceptor.js';
 
@@ -24,13 +24,15 @@ export class StateHandlerExplorer {
     const problems = problemsOfImports(modules);
     const classes = new Map<string, StateDefinition>();
     for (const metatype of metatypesOf(modules)) {
+      const prototype = metatype.prototype as Record<string, object>;
+      for (const method of methodsOf(metatype)) problems.push(...inheritParameters(prototype, method));
       const handlers = handlersOf(metatype);
       for (const handler of handlers) {
         problems.push(...problemsOf(handler, classes));
         placeEnhancers(handler.callback);
       }
       if (handlers.length > 0 && Reflect.hasMetadata(NEST_GATEWAY, metatype)) {
-        rememberHandshakes(metatype.prototype as object);
+        rememberHandshakes(prototype);
       }
     }
     if (problems.length > 0) throw new InvalidStateOptionsError(problems);
@@ -59,12 +61,43 @@ function metatypesOf(modules: ModulesContainer): Set<Metatype> {
   return metatypes;
 }
 
+function methodsOf({ prototype }: Metatype): string[] {
+  return new MetadataScanner().getAllMethodNames(prototype as object);
+}
+
 function handlersOf(metatype: Metatype): Handler[] {
   const prototype = metatype.prototype as Record<string, object>;
-  return new MetadataScanner()
-    .getAllMethodNames(prototype)
+  return methodsOf(metatype)
     .map((name) => ({ name: `${metatype.name}.${name}`, callback: prototype[name] as object }))
     .filter(({ callback }) => injectedParameters(callback) !== undefined);
+}
+
+/**
+ * What is wrong with a method that overrides a handler: Nest hands it the parameters of that one. Those that it has not
+ * declared itself are prepared for it as well; but where it has declared none Nest does not know of the guard and the
+ * interceptor that do so, and it is too late to tell it.
+ */
+function inheritParameters(prototype: Record<string, object>, name: string): string[] {
+  const callback = prototype[name] as object;
+  const own = injectedParameters(callback);
+  // One without any decorator is no handler, and nobody but the class itself calls it.
+  if (Reflect.getOwnMetadataKeys(callback).length === 0) return [];
+  for (let parent: unknown = prototype; parent !== null; parent = Object.getPrototypeOf(parent)) {
+    const overridden: unknown = Object.getOwnPropertyDescriptor(parent, name)?.value;
+    if (typeof overridden !== 'function' || overridden === callback) continue;
+    const inherited = injectedParameters(overridden) ?? [];
+    if (own === undefined && inherited.length > 0) {
+      const cls = (prototype.constructor as { name?: string } | undefined)?.name;
+      return [
+        `${cls}.${name}: it overrides a handler with injected parameters, and Nest hands it those as well. Decorate them again.`,
+      ];
+    }
+    for (const parameter of inherited) {
+      const isKnown = injectedParameters(callback)?.some(({ index }) => index === parameter.index) === true;
+      if (!isKnown) addInjectedParameter(callback, parameter);
+    }
+  }
+  return [];
 }
 
 function problemsOf({ name, callback }: Handler, classes: Map<string, StateDefinition>): string[] {

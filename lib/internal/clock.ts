@@ -29,7 +29,8 @@ export interface Clock {
 /** What a timer is for: housekeeping that goes with its process, or an answer that somebody waits for. */
 export type TimerUse = 'housekeeping' | 'awaited';
 
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+/** The longest time that a timer of Node can wait, in milliseconds. */
+export const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 class SystemTimer implements ClockTimer {
   handle: NodeJS.Timeout | undefined;

@@ -10,15 +10,17 @@ import {
   Injectable,
   Post,
   Scope,
+  UseGuards,
   UseInterceptors,
   ValidationPipe,
   type CallHandler,
+  type CanActivate,
   type ExecutionContext,
   type NestInterceptor,
 } from '@nestjs/common';
 import { REQUEST } from '@nestjs/core';
 import { IsArray, IsInt, Max } from 'class-validator';
-import { InjectState, State, StateToken } from 'nestjs-state';
+import { InjectState, State, StateIdent, StateToken } from 'nestjs-state';
 import type { Observable } from 'rxjs';
 import { call, countOf, expectIdle } from '../support/app-http.js';
 import { inOneQueue, inParallel } from '../support/app-gate.js';
@@ -142,11 +144,61 @@ class ScopedController {
   }
 }
 
+@Injectable()
+class RefusesNobody implements CanActivate {
+  canActivate(): boolean {
+    return true;
+  }
+}
+
+class OverriddenController {
+  @Post('add')
+  add(@InjectState() counter: CounterState, @Body('by') by: number): unknown {
+    counter.count += by;
+    return { count: counter.count };
+  }
+
+  @Post('read')
+  read(@InjectState({ readonly: true }) counter: CounterState): unknown {
+    return { count: counter.count };
+  }
+}
+
+@Controller('overriding')
+class OverridingController extends OverriddenController {
+  @Post('add')
+  @UseGuards(RefusesNobody)
+  override add(@InjectState() counter: CounterState, by: number): unknown {
+    return super.add(counter, by * 2);
+  }
+
+  @Post('read')
+  override read(counter: CounterState, @StateIdent() ident = ''): unknown {
+    return { count: counter.count, ident };
+  }
+}
+
+@Controller('undecorated')
+class UndecoratedController extends OverriddenController {
+  @Post('add')
+  override add(counter: CounterState, by: number): unknown {
+    return super.add(counter, by * 2);
+  }
+
+  // No handler: nobody calls it but this class.
+  override read(counter: CounterState): unknown {
+    return super.read(counter);
+  }
+}
+
 describe.each(HTTP_PLATFORMS)('The arguments of a handler (%s)', (platform) => {
   let app: TestApp;
 
   beforeAll(async () => {
-    app = await startApp({ platform, controllers: [ArgumentsController, ScopedController] });
+    app = await startApp({
+      platform,
+      controllers: [ArgumentsController, ScopedController, OverridingController],
+    });
   });
 
   afterAll(() => app.close());
@@ -209,6 +261,26 @@ describe.each(HTTP_PLATFORMS)('The arguments of a handler (%s)', (platform) => {
       await expectIdle(app);
     },
   );
+
+  it('are those of the handler that it overrides where it declares no others, as Nest has it', async () => {
+    const answers = await inParallel(MANY, () =>
+      call(app, '/overriding/add', { token: 'heir', body: { by: 1 } }),
+    );
+    for (const { status } of answers) expect(status).toBe(201);
+    expect((await call(app, '/overriding/read', { token: 'heir' })).body).toEqual({
+      count: 2 * MANY,
+      ident: 'heir',
+    });
+    await expectIdle(app);
+  });
+
+  it('are asked for where a handler that overrides another one declares none of them', async () => {
+    const starting = startApp({ platform, controllers: [UndecoratedController] });
+    await expect(starting).rejects.toThrow(
+      /UndecoratedController\.add: it overrides a handler .* Decorate them again/,
+    );
+    await expect(starting).rejects.not.toThrow(/\.read/);
+  });
 
   it('are injected into request-scoped controllers', async () => {
     const counts = await inOneQueue(app.states, ['scoped'], MANY, async (index) => {

@@ -96,6 +96,24 @@ describe.each(HTTP_PLATFORMS)('The cookie of an HTTP client (%s)', (platform) =>
     expect([await rejecting.states.count(), await issuing.states.count()]).toEqual([0, 0]);
   });
 
+  it('is the valid one of those that came, as browsers also send those of other paths and domains', async () => {
+    const app = await start({ secret: NEW_SECRET });
+    const good = sign('bea', NEW_SECRET);
+    const stale = ['from before there was a secret', sign('eve', OLD_SECRET), ''];
+    const count = async (tokens: readonly string[]) => {
+      const cookie = `a=state_token; ${tokens.map((token) => `state_token=${token}`).join('; ')}`;
+      const answer = await call(app, '/increment', { headers: { cookie } });
+      expect(answer.status).toBe(201);
+      return [answer.body['count'], setCookies(answer).length];
+    };
+
+    expect(await count([...stale, good])).toEqual([1, 0]);
+    expect(await count([good, ...stale, sign('ann', NEW_SECRET)])).toEqual([2, 0]);
+    expect(await count(stale)).toEqual([1, 1]);
+    // As many as nobody sends who means well are not all tried.
+    expect(await count([...Array.from({ length: 50 }, () => 'x'), good])).toEqual([1, 1]);
+  });
+
   it('that an older secret has signed is accepted, and set anew with the signature of the first', async () => {
     const app = await start({ secret: [NEW_SECRET, OLD_SECRET] });
     const answers = await inParallel(MANY, () =>

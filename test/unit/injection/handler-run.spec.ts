@@ -1,5 +1,7 @@
+import { Readable } from 'node:stream';
 import { describe, expect, it } from '@jest/globals';
-import { concat, firstValueFrom, Observable, of, throwError, toArray } from 'rxjs';
+import { StreamableFile } from '@nestjs/common';
+import { concat, firstValueFrom, lastValueFrom, Observable, of, throwError, toArray } from 'rxjs';
 import { HandlerRun } from '../../../lib/injection/handler-run.js';
 import { HandlerTurns, type HandlerCommit } from '../../../lib/injection/handler-turns.js';
 import type { RequestTurn } from '../../../lib/injection/request-turn.js';
@@ -83,5 +85,27 @@ describe('the run of a handler whose store takes time', () => {
     });
     await expect(answer).rejects.toThrow('later');
     expect(seen).toEqual([1]);
+  });
+});
+
+const FAILURE = new Error('not stored');
+
+describe('A file that a handler returns', () => {
+  it.each<[string, (file: unknown) => ReturnType<HandlerTurns['commit']>]>([
+    ['cannot be made', () => { throw FAILURE; }], // prettier-ignore
+    ['is refused by the store', (file) => ({ result: file, stored: Promise.reject(FAILURE) })],
+  ])('is closed when the commit %s: Nest 11 closes none', async (_, commit) => {
+    const stream = Readable.from(['content']);
+    const turns = { commit, rollback: () => undefined };
+    const request = { claim: () => turns, enter: () => ({}), explain: async (error: unknown) => error };
+    const answer = new Observable((subscriber) => {
+      const handler = { handle: () => of(new StreamableFile(stream)) };
+      const run = new HandlerRun(request as unknown as RequestTurn, handler, subscriber);
+      run.start();
+      return run;
+    });
+
+    await expect(lastValueFrom(answer)).rejects.toBe(FAILURE);
+    expect(stream.destroyed).toBe(true);
   });
 });
