@@ -1,4 +1,5 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, jest } from '@jest/globals';
 import { StateStoreUnavailableError, StateToken, type StateModuleOptions } from 'nestjs-state';
@@ -192,6 +193,28 @@ describe('Processes on a disk', () => {
     await expect(openDiskManager(folder.path)).rejects.toThrow(/Another process uses the states/);
     looking.mockRestore();
     await Promise.all(others.map((other) => other.onModuleDestroy()));
+  });
+
+  it('store nothing any more when another one has taken over, which could not see that they are there', async () => {
+    await using folder = await DiskFolder.create();
+    const token = new StateToken('ident', CounterState);
+    const first = await openDiskManager(folder.path);
+    await first.modifyState(token, (counter) => counter.increment());
+    // As on another machine that shares the folder, or when somebody cleans up.
+    for (const file of await readdir(folder.path))
+      if (file.endsWith('.sock')) await rm(join(folder.path, file));
+    const other = await openDiskManager(folder.path);
+    await other.modifyState(token, (counter) => counter.increment());
+
+    const refused = await failureOf(first.modifyState(token, (counter) => void (counter.count = 100)));
+    expect(refused).toBeInstanceOf(StateStoreUnavailableError);
+    expect(String(refused)).toContain('taken over');
+    await first.onModuleDestroy();
+    await other.modifyState(token, (counter) => counter.increment());
+    await other.onModuleDestroy();
+    const next = await openDiskManager(folder.path);
+    expect((await next.getState(token)).count).toBe(3);
+    await next.onModuleDestroy();
   });
 
   it('take the mark of the last one away before they write anything', async () => {

@@ -16,6 +16,9 @@ const OURS: ReadonlySet<string> = new Set([META, STATES, IDENTS]);
 
 const SEPARATOR = '/';
 const AFTER_SEPARATOR = '0';
+const TAKEN_OVER =
+  'States could not be written to disk: another process has taken over their folder, because it could not see this one. ' +
+  'Nothing of this one is stored any more.';
 /** What a field starts with that is kept aside and is no state. */
 const ASIDE = '~';
 
@@ -134,6 +137,7 @@ export class DiskStore {
   /** Writes all of it, or nothing. @throws {StateStoreUnavailableError} when nothing is written, for example without space. */
   async write(writes: readonly IdentWrite[]): Promise<void> {
     await this.assertRoom(writes);
+    if (!this.isOwned) throw new StateStoreUnavailableError(TAKEN_OVER);
     const { root } = this;
     // Of a transaction that fails every single write rejects, most often with the same promise.
     const all = new Set<Promise<unknown>>();
@@ -160,8 +164,10 @@ export class DiskStore {
   /** Nobody reads or writes any more. Another process may have the store afterwards. */
   async close(): Promise<void> {
     try {
+      const { isOwned } = this;
       await this.root.close();
-      await this.check.closed();
+      // Whoever has taken it over goes on to write.
+      if (isOwned) await this.check.closed();
     } finally {
       // Last: whoever has the store before the mark is made would be told by it that the file is damaged.
       await this.owner?.close();
@@ -210,6 +216,11 @@ export class DiskStore {
     return this.keysOf(hash)
       .map((key) => key.slice(hash.length + SEPARATOR.length))
       .filter((name) => !name.startsWith(ASIDE));
+  }
+
+  /** Whether no other process has put itself in the place of this one: it could not see that it is there. */
+  private get isOwned(): boolean {
+    return this.reading(() => this.readOwner()) === this.owner?.name;
   }
 
   private readOwner(): string | undefined {

@@ -28,7 +28,7 @@ export interface OwnerRegister {
 export class StoreOwner {
   private constructor(
     private readonly folder: string,
-    private readonly name: string,
+    readonly name: string,
     private readonly server: Server,
   ) {}
 
