@@ -68,7 +68,7 @@ describe.each<[string, StateModuleOptions]>([
 ])('managers that are closed while everybody wants the same locks%s', (_, options) => {
   it('leave no lock and no place on a wait list behind, lose nothing, and keep nobody waiting', async () => {
     const waitsMs: number[] = [];
-    for (let round = 0; round < 20; round += 1) {
+    for (let round = 0; round < 14; round += 1) {
       const idents = [newIdent(), newIdent()];
       const counted: Counted = new Map();
       const open = await Promise.all(

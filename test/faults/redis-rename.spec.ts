@@ -190,7 +190,7 @@ describe('processes that move states between the two idents of each pair', () =>
       return worker;
     };
     const steady = await start('steady', 0);
-    for (let round = 0; round < 8; round += 1) {
+    for (let round = 0; round < 6; round += 1) {
       const victim = await start(`victim${round}`, round % 2 === 0 ? 0 : 50);
       await delay(50 + Math.random() * 150);
       await (round % 3 === 0 ? victim.dieWhileStoring() : victim.kill());

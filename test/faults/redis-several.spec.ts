@@ -312,7 +312,7 @@ describe('two processes that move amounts between ten accounts', () => {
         return worker;
       };
       await start('steady');
-      for (let round = 0; round < 6; round += 1) {
+      for (let round = 0; round < 4; round += 1) {
         const victim = await start(`victim${round}`);
         await delay(50 + Math.random() * 150);
         await (round % 2 === 0 ? victim.dieWhileStoring() : victim.kill());
