@@ -13,6 +13,12 @@ interface Handler {
   readonly callback: object;
 }
 
+/** A method of a class, which may be a handler. */
+interface Method extends Handler {
+  readonly key: string;
+  readonly prototype: object;
+}
+
 /**
  * Looks at every handler with an injected state before Nest binds it: checks its states, and puts the guard after the
  * other guards and the interceptor inside the other interceptors of the method.
@@ -24,15 +30,15 @@ export class StateHandlerExplorer {
     const problems = problemsOfImports(modules);
     const classes = new Map<string, StateDefinition>();
     for (const metatype of metatypesOf(modules)) {
-      const prototype = metatype.prototype as Record<string, object>;
-      for (const method of methodsOf(metatype)) problems.push(...inheritParameters(prototype, method));
-      const handlers = handlersOf(metatype);
+      const methods = methodsOf(metatype);
+      problems.push(...methods.flatMap(inheritParameters));
+      const handlers = methods.filter(({ callback }) => injectedParameters(callback) !== undefined);
       for (const handler of handlers) {
         problems.push(...problemsOf(handler, classes));
         placeEnhancers(handler.callback);
       }
       if (handlers.length > 0 && Reflect.hasMetadata(NEST_GATEWAY, metatype)) {
-        rememberHandshakes(prototype);
+        rememberHandshakes(metatype.prototype as object);
       }
     }
     if (problems.length > 0) throw new InvalidStateOptionsError(problems);
@@ -61,15 +67,11 @@ function metatypesOf(modules: ModulesContainer): Set<Metatype> {
   return metatypes;
 }
 
-function methodsOf({ prototype }: Metatype): string[] {
-  return new MetadataScanner().getAllMethodNames(prototype as object);
-}
-
-function handlersOf(metatype: Metatype): Handler[] {
-  const prototype = metatype.prototype as Record<string, object>;
-  return methodsOf(metatype)
-    .map((name) => ({ name: `${metatype.name}.${name}`, callback: prototype[name] as object }))
-    .filter(({ callback }) => injectedParameters(callback) !== undefined);
+function methodsOf({ name, prototype }: Metatype): Method[] {
+  const methods = prototype as Record<string, object>;
+  return new MetadataScanner()
+    .getAllMethodNames(methods)
+    .map((key) => ({ name: `${name}.${key}`, callback: methods[key] as object, key, prototype: methods }));
 }
 
 /**
@@ -77,19 +79,17 @@ function handlersOf(metatype: Metatype): Handler[] {
  * declared itself are prepared for it as well; but where it has declared none Nest does not know of the guard and the
  * interceptor that do so, and it is too late to tell it.
  */
-function inheritParameters(prototype: Record<string, object>, name: string): string[] {
-  const callback = prototype[name] as object;
+function inheritParameters({ name, callback, key, prototype }: Method): string[] {
   const own = injectedParameters(callback);
   // One without any decorator is no handler, and nobody but the class itself calls it.
   if (Reflect.getOwnMetadataKeys(callback).length === 0) return [];
   for (let parent: unknown = prototype; parent !== null; parent = Object.getPrototypeOf(parent)) {
-    const overridden: unknown = Object.getOwnPropertyDescriptor(parent, name)?.value;
+    const overridden: unknown = Object.getOwnPropertyDescriptor(parent, key)?.value;
     if (typeof overridden !== 'function' || overridden === callback) continue;
     const inherited = injectedParameters(overridden) ?? [];
     if (own === undefined && inherited.length > 0) {
-      const cls = (prototype.constructor as { name?: string } | undefined)?.name;
       return [
-        `${cls}.${name}: it overrides a handler with injected parameters, and Nest hands it those as well. Decorate them again.`,
+        `${name}: it overrides a handler with injected parameters, and Nest hands it those as well. Decorate them again.`,
       ];
     }
     for (const parameter of inherited) {

@@ -72,7 +72,8 @@ export class StateSession {
    * A client with a header has to be told; so has that of a gateway, whose socket has the new ident from then on.
    *
    * @throws {StateError} `STATE_NO_SESSION` where a `token.resolver` says who the client is, and where it could not be told
-   * because the answer has begun; where that begins later it is the commit that fails with it. @throws what `StateManager.renameState` throws.
+   * because the answer has begun; where that begins later it is the commit that fails with it. @throws what
+   * `StateManager.renameState` throws.
    */
   regenerate(): Promise<string> {
     return this.#afterOthers(() => this.#regenerate());

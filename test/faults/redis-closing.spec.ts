@@ -81,7 +81,6 @@ describe.each<[string, StateModuleOptions]>([
       for (const manager of open) {
         await delay(5 + Math.random() * 20);
         await manager.onModuleDestroy();
-        // A lock that had gone to who has closed would come back after a second, by itself.
         const startMs = performance.now();
         await Promise.all(
           idents.map((ident) => last.modifyState(new StateToken(ident, CartState), () => undefined)),
@@ -98,7 +97,9 @@ describe.each<[string, StateModuleOptions]>([
         expect((await reader.getState(new StateToken(ident, CounterState))).count).toBe(counted.get(ident));
       await reader.onModuleDestroy();
     }
-    // A busy machine may take so long now and then.
+    // A lock that had gone to who has closed would come back with its lease; one whose message was lost, after a second. A
+    // busy machine may take as long as that, now and then.
+    expect(Math.max(...waitsMs)).toBeLessThan(5_000);
     expect(waitsMs.filter((ms) => ms > 800).length).toBeLessThan(3);
   }, 120_000);
 });

@@ -75,9 +75,7 @@ describe('four processes with eight tasks each on shared idents', () => {
       },
     });
 
-    expect(sum(accounts, 'unknown')).toBe(0);
-    // A process that a busy machine keeps from running for as long as a lease loses it, and is told.
-    expect(sum(accounts, 'refused')).toBeLessThan(TASKS);
+    expect(sum(accounts, 'unknown') + sum(accounts, 'refused')).toBe(0);
     // What the killed process had under way when it died was stored without its knowing, or was not.
     expect(sum(accounts, 'stored') - sum(accounts, 'acknowledged')).toBeLessThanOrEqual(TASKS);
   }, 180_000);
@@ -93,8 +91,7 @@ describe('four processes with eight tasks each on shared idents', () => {
       },
     });
 
-    expect(sum(accounts, 'unknown')).toBe(0);
-    expect(sum(accounts, 'refused')).toBeLessThan(TASKS);
+    expect(sum(accounts, 'unknown') + sum(accounts, 'refused')).toBe(0);
     expect(sum(accounts, 'stored') - sum(accounts, 'acknowledged')).toBeLessThanOrEqual(TASKS);
   }, 180_000);
 
@@ -127,7 +124,7 @@ describe('four processes with eight tasks each on shared idents', () => {
       },
     });
 
-    expect(sum(accounts, 'refused')).toBeLessThan(TASKS);
+    expect(sum(accounts, 'refused')).toBe(0);
   }, 180_000);
 
   it('store every acknowledged turn, once and in order, while a server with persistence is killed and restarted', async () => {

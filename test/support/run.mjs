@@ -23,7 +23,11 @@ const IN_PAIRS = [
   'test/package/install.spec.ts',
 ];
 /** Files that keep every core busy while they measure. */
-const ALONE = ['test/faults/redis-processes.spec.ts', 'test/unit/managers/memory/memory-at-scale.spec.ts'];
+const ALONE = [
+  'test/faults/redis-processes.spec.ts',
+  'test/unit/managers/memory/memory-at-scale.spec.ts',
+  'test/unit/managers/memory/memory-hooks.spec.ts',
+];
 
 const args = process.argv.slice(2);
 if (args.length > 0) process.exitCode = jest(args);

@@ -163,9 +163,13 @@ export class DiskStore {
 
   /** Nobody reads or writes any more. Another process may have the store afterwards. */
   async close(): Promise<void> {
+    let isOwned = false;
     try {
-      const { isOwned } = this;
-      await this.root.close();
+      try {
+        ({ isOwned } = this);
+      } finally {
+        await this.root.close();
+      }
       // Whoever has taken it over goes on to write.
       if (isOwned) await this.check.closed();
     } finally {

@@ -8,8 +8,8 @@ import { RecordedLogs } from '../../../support/manager-logs.js';
 import { openMemoryManager } from '../../../support/manager-memory.js';
 
 const MANY = 100_000;
-/** More than a slice of the sweep and one of the hooks, and what the garbage collector and a busy machine take in between. */
-const LONGEST_WORK_MS = 500;
+/** More than a slice of the sweep and one of the hooks, and what the garbage collector takes in between. */
+const LONGEST_WORK_MS = 250;
 
 let manager: MemoryStateManager | undefined;
 afterEach(() => manager?.onModuleDestroy());
